@@ -1,0 +1,79 @@
+"""The WSGI application, behind two guards that Django lacks."""
+
+import ipaddress
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+
+type Environ = dict[str, Any]
+type App = Callable[[Environ, Callable[..., object]], Iterable[bytes]]
+
+_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST")
+_CHUNK = 64 * 1024
+
+
+def with_proxies(app: App) -> App:
+    """Believes X-Forwarded-For and -Proto from TRUSTED_PROXIES alone (DESIGN.md 3.16)."""
+
+    def wrapped(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        sent = {name: environ.pop(name, "") for name in _FORWARDED}
+        if _trusted(environ.get("REMOTE_ADDR", "")):
+            environ["REMOTE_ADDR"] = _client(sent["HTTP_X_FORWARDED_FOR"], environ["REMOTE_ADDR"])
+            if sent["HTTP_X_FORWARDED_PROTO"] in ("http", "https"):
+                environ["HTTP_X_FORWARDED_PROTO"] = sent["HTTP_X_FORWARDED_PROTO"]
+        return app(environ, start_response)
+
+    return wrapped
+
+
+def with_chunked_bodies(app: App) -> App:
+    """Gives Django the whole of a chunked body: without a length it reads none (RELIABILITY.md 0.5)."""
+
+    def wrapped(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):
+            body, length = _read(environ["wsgi.input"])
+            environ["wsgi.input"], environ["CONTENT_LENGTH"] = body, str(length)
+        return app(environ, start_response)
+
+    return wrapped
+
+
+def _read(stream: Any) -> tuple[Any, int]:
+    """The body in a temporary file and its length, at most one byte over the limit: then it is refused."""
+    body = tempfile.SpooledTemporaryFile(max_size=2**20)  # noqa: SIM115  lives as long as the request
+    while (length := body.tell()) <= settings.MAX_BODY_BYTES:
+        chunk = stream.read(min(_CHUNK, settings.MAX_BODY_BYTES + 1 - length))
+        if not chunk:
+            break
+        body.write(chunk)
+    length = body.tell()
+    body.seek(0)
+    return body, length
+
+
+def _trusted(address: str) -> bool:
+    try:
+        return any(ipaddress.ip_address(address) in network for network in settings.TRUSTED_PROXIES)
+    except ValueError:
+        return False
+
+
+def _client(forwarded: str, proxy: str) -> str:
+    """The nearest address that is no proxy of ours: what stands further left, anybody may have written."""
+    for address in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return proxy
+        if not _trusted(address):
+            return address
+    return proxy
+
+
+application = with_proxies(with_chunked_bodies(cast(App, get_wsgi_application())))
