@@ -1,0 +1,146 @@
+"""What is judged together: each trace by itself, or the traces of one conversation."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from runs.traces.dialects import CONVERSATION_ID
+from runs.traces.model import Attributes, Group, Span, ToolCall, ToolResponse, Trace, TraceError, Turn
+from runs.traces.tool_uses import ToolUse
+from runs.traces.transcript import as_object, steps_of
+from runs.traces.turns import Draft, drafts_of, join_continuations
+from runs.traces.values import moment, scalar_text
+
+GROUP_BY = ("auto", "trace", "conversation")
+SESSION_NAME = "agentevals.session_name"
+SESSION_ID = "session.id"
+CASE_ID = "agentevals.eval.case.id"
+
+_MAX_KEY_LENGTH = 256
+_MAX_WARNINGS = 50
+
+
+def group_turns(traces: list[Trace], group_by: str = "auto", *, multi_turn: bool = False) -> list[Group]:
+    """The groups to evaluate, in order of first appearance, with their turns in order of start.
+
+    `auto` takes conversations together when a trace names its session (`agentevals.session_name`) or
+    `multi_turn` says that the eval set has a case of several turns, else each trace is a group.
+    Raises TraceError for another `group_by`. (CONTRACTS 1.2, 1.3)
+    """
+    if group_by not in GROUP_BY:
+        raise TraceError(f"unknown groupBy {group_by!r}: expected one of {', '.join(GROUP_BY)}")
+    if group_by == "auto":
+        by_conversation = multi_turn or any(_session_name(trace) for trace in traces)
+    else:
+        by_conversation = group_by == "conversation"
+    members: dict[str, list[Trace]] = {}
+    for trace in traces:
+        key = _conversation_key(trace) if by_conversation else ""
+        members.setdefault(key or trace.trace_id, []).append(trace)
+    return [_group(key, sorted(found, key=lambda trace: trace.start)) for key, found in members.items()]
+
+
+def _group(key: str, traces: Sequence[Trace]) -> Group:
+    drafts = [draft for trace in traces for draft in drafts_of(trace)]
+    drafts = join_continuations(sorted(drafts, key=lambda draft: (draft.start, draft.span_id)))
+    turns = [_turn(draft) for draft in drafts]
+    return Group(
+        key=key,
+        trace_ids=[trace.trace_id for trace in traces],
+        conversation_id=next((turn.conversation_id for turn in turns if turn.conversation_id), None),
+        case_id=_first_value(_all_attributes(traces), CASE_ID) or None,
+        turns=turns,
+        agent_name=next((turn.agent_name for turn in turns if turn.agent_name), ""),
+        service_name=_service_name(traces),
+        latency_ms=_latency(traces, turns),
+        warnings=_warnings([w for t in traces for w in t.warnings] + [w for d in drafts for w in d.warnings]),
+    )
+
+
+def _turn(draft: Draft) -> Turn:
+    usages = [call.usage for call in draft.calls if call.usage]
+    return Turn(
+        trace_id=draft.trace_id,
+        span_id=draft.span_id,
+        invocation_id=draft.span_id,
+        started_at=moment(draft.start),
+        ended_at=moment(draft.end),
+        user_text=draft.question or "",
+        final_text=draft.answer or "",
+        tool_calls=[_call(use) for use in draft.tools],
+        tool_responses=[_response(use) for use in draft.tools if use.result is not None],
+        models=sorted({call.model for call in draft.calls if call.model}),
+        input_tokens=sum(usage.input or 0 for usage in usages),
+        output_tokens=sum(usage.output or 0 for usage in usages),
+        cache_read_tokens=sum(usage.cache_read or 0 for usage in usages),
+        cache_write_tokens=sum(usage.cache_write or 0 for usage in usages),
+        llm_calls=len(draft.calls),
+        duration_ms=max(0, draft.end - draft.start) / 1e6,
+        error=draft.error,
+        agent_name=draft.agent_name,
+        conversation_id=draft.conversation_id or None,
+        steps=steps_of(draft),
+    )
+
+
+def _call(use: ToolUse) -> ToolCall:
+    return ToolCall(use.name, as_object(use.arguments, "value"), use.call_id)
+
+
+def _response(use: ToolUse) -> ToolResponse:
+    return ToolResponse(use.name, as_object(use.result, "result"), use.call_id, use.error is not None)
+
+
+def _conversation_key(trace: Trace) -> str:
+    """Spans are asked in order of start, so that the outermost one's word counts: an agent called by
+    another may have a conversation of its own."""
+    if name := _session_name(trace):
+        return name
+    spans = _by_start(trace)
+    for key in (CONVERSATION_ID, SESSION_ID):
+        own = _first_value((span.attributes for span in spans), key)
+        if value := own or _first_value((span.resource for span in spans), key):
+            return value
+    return ""
+
+
+def _session_name(trace: Trace) -> str:
+    return _first_value((span.resource for span in _by_start(trace)), SESSION_NAME)
+
+
+def _by_start(trace: Trace) -> list[Span]:
+    return sorted(trace.spans.values(), key=lambda span: (span.start, span.span_id))
+
+
+def _service_name(traces: Sequence[Trace]) -> str:
+    resources = (span.resource for trace in traces for span in trace.spans.values())
+    return next((name for r in resources if (name := scalar_text(r.get("service.name")))), "")
+
+
+def _all_attributes(traces: Sequence[Trace]) -> Iterable[Attributes]:
+    for trace in traces:
+        for span in trace.spans.values():
+            yield span.attributes
+            yield span.resource
+
+
+def _first_value(sources: Iterable[Attributes], key: str) -> str:
+    return next((value for source in sources if (value := _key(source.get(key)))), "")
+
+
+def _key(value: Any) -> str:
+    """A value fit to be an id: one line of printable text that is not too long, else nothing."""
+    text = "" if isinstance(value, bool) else scalar_text(value).strip()
+    return text if len(text) <= _MAX_KEY_LENGTH and text.isprintable() else ""
+
+
+def _latency(traces: Sequence[Trace], turns: Sequence[Turn]) -> float | None:
+    times = [turn.duration_ms for turn in turns]
+    times = times or [trace.spans[root].duration_ms for trace in traces for root in trace.roots]
+    return median(times) if times else None
+
+
+def _warnings(found: list[str]) -> list[str]:
+    distinct = sorted(set(found))
+    more = len(distinct) - _MAX_WARNINGS
+    return distinct if more <= 0 else [*distinct[:_MAX_WARNINGS], f"and {more} more"]

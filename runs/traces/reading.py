@@ -1,0 +1,97 @@
+"""From a JSON document to traces: which format it is, and how its spans hang together."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from runs.traces import jaeger, otlp
+from runs.traces.model import LogRecord, Span, Trace, TraceError
+
+JAEGER_JSON = "jaeger-json"
+OTLP_JSON = "otlp-json"
+FORMATS = (JAEGER_JSON, OTLP_JSON)
+
+
+def read_traces(document: object, trace_format: str | None = None) -> list[Trace]:
+    """The traces in a document that was parsed from JSON, in order of first appearance.
+
+    `trace_format` is jaeger-json, otlp-json or None to find out. Raises TraceError when the document
+    is of neither kind, or the format has another name. Single spans that cannot be read are left out,
+    with a warning on the first trace. (CONTRACTS 1.7)
+    """
+    if trace_format not in (None, *FORMATS):
+        raise TraceError(f"unknown trace format {trace_format!r}: expected one of {', '.join(FORMATS)}")
+    if (trace_format or _format_of(document)) == JAEGER_JSON:
+        return _traces(jaeger.spans_of(document), ())
+    return _traces(otlp.spans_of(document), otlp.logs_of(document))
+
+
+def _format_of(document: Any) -> str:
+    is_jaeger = isinstance(document, dict) and "data" in document and not otlp.is_export(document)
+    return JAEGER_JSON if is_jaeger else OTLP_JSON
+
+
+def _traces(spans: Iterable[Span | None], logs: Iterable[LogRecord]) -> list[Trace]:
+    traces: dict[str, Trace] = {}
+    refused = 0
+    for span in spans:
+        if span is None:
+            refused += 1
+            continue
+        trace = traces.setdefault(span.trace_id, Trace(span.trace_id))
+        if span.span_id in trace.spans:  # an exporter's retry: the first copy counts
+            trace.warnings.append(f"span {span.span_id} came more than once; the first one counts")
+        else:
+            trace.spans[span.span_id] = span
+    for trace in traces.values():
+        _link(trace)
+    _attach(logs, traces)
+    found = list(traces.values())
+    if refused and found:
+        found[0].warnings.append(f"{refused} span(s) left out: no usable trace id or span id")
+    return found
+
+
+def _link(trace: Trace) -> None:
+    """Fill in children and roots. Linear: each span is walked upwards from once."""
+    spans = trace.spans
+    parents = {key: span.parent_id for key, span in spans.items() if span.parent_id in spans}
+    for span_id in _circle_breaks(spans, parents):
+        del parents[span_id]
+        trace.warnings.append(f"span {span_id} is among its own ancestors; it counts as a root")
+    for span_id in sorted(spans, key=lambda key: _order(spans[key])):
+        if parent := parents.get(span_id):
+            trace.children.setdefault(parent, []).append(span_id)
+        else:
+            trace.roots.append(span_id)
+
+
+def _circle_breaks(spans: dict[str, Span], parents: dict[str, str]) -> list[str]:
+    """From every circle of parents the member that started first, whatever order they came in."""
+    breaks: list[str] = []
+    walked: dict[str, str] = {}  # span id -> the span that the walk which reached it began from
+    for start in parents:
+        here: str | None = start
+        while here is not None and here not in walked:
+            walked[here] = start
+            here = parents.get(here)
+        if here is not None and walked[here] == start and here in parents:
+            circle = [here]
+            while parents[circle[-1]] != here:
+                circle.append(parents[circle[-1]])
+            breaks.append(min(circle, key=lambda key: _order(spans[key])))
+    return breaks
+
+
+def _order(span: Span) -> tuple[int, str]:
+    return span.start, span.span_id
+
+
+def _attach(logs: Iterable[LogRecord], traces: dict[str, Trace]) -> None:
+    for record in logs:
+        trace = traces.get(record.trace_id)
+        if trace is None:
+            continue
+        if record.span_id in trace.spans:
+            trace.logs.setdefault(record.span_id, []).append(record)
+        elif not record.span_id:
+            trace.loose_logs.append(record)
