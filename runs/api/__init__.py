@@ -1,0 +1,1 @@
+"""Ways in: a module per protocol (DESIGN.md 5)."""

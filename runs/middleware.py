@@ -1,0 +1,97 @@
+"""What every request passes through."""
+
+import logging
+import re
+import secrets
+from collections.abc import Callable
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from psycopg_pool import PoolTimeout
+
+from runs import errors
+
+type Next = Callable[[HttpRequest], HttpResponse]
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# NUL as such, and as the quoted octal that Django turns into one when it reads cookies.
+_NUL_IN_COOKIE = re.compile(r"\x00|\\000")
+
+
+class RequestId:
+    """Gives every request an id, the client's where it is a plain one, and says it in the answer."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-Id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request.META["REQUEST_ID"] = request_id
+        response = self.get_response(request)
+        response["X-Request-Id"] = request_id
+        if not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "no-store"  # whoever comes next to this machine sees no data
+        return response
+
+
+class Refusals:
+    """Refuses what no view of ours takes, before anything reads it (RELIABILITY.md 0.4, I3, S5)."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.refuse(request) or self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed):  # Django's and ninja's own have no shape
+            allow = response["Allow"]
+            response = errors.response(request, 405, f"Method not allowed: use {allow}.")
+            response["Allow"] = allow
+        return response
+
+    def refuse(self, request: HttpRequest) -> HttpResponse | None:
+        if request.method not in _METHODS:
+            return errors.response(request, 405, f"{request.method} is not allowed here")
+        where = f"{request.path}?{request.META.get('QUERY_STRING', '')}"
+        if "\x00" in where or "%00" in where or _NUL_IN_COOKIE.search(request.headers.get("Cookie", "")):
+            return errors.response(request, 400, "A NUL character is in the address or in a cookie.")
+        return _too_large(request) if _length(request) > settings.MAX_BODY_BYTES else None
+
+
+class DatabaseErrors:
+    """A database that does not answer is 503 with Retry-After, never a 500 (RELIABILITY.md D5)."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, RequestDataTooBig):
+            return _too_large(request)
+        if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+            log.warning("database: %s", error)
+            return errors.unavailable(request)
+        return None
+
+
+def _length(request: HttpRequest) -> int:
+    try:
+        return int(request.headers.get("Content-Length") or 0)
+    except ValueError as error:
+        raise SuspiciousOperation("Content-Length is not a number") from error
+
+
+def _too_large(request: HttpRequest) -> HttpResponse:
+    limit = settings.MAX_BODY_BYTES
+    response = errors.response(
+        request, 413, f"The body is over the limit of {limit:,} bytes (MAX_BODY_BYTES)."
+    )
+    response["Connection"] = "close"  # the rest of the body is not read
+    return response
