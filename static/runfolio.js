@@ -1,0 +1,150 @@
+/* What links and forms cannot do: keys, dialogs, gentle polling, running clocks. Every page works without. */
+"use strict";
+
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // ── Polling: not while nobody looks (trigger filters would need eval) ──
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.hidden && event.target.matches("[data-poll]")) event.preventDefault();
+  });
+
+  // ── Dialogs ──
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const dialog = $("#dialog");
+    if (event.detail.target === dialog && dialog.firstElementChild && !dialog.open) dialog.showModal();
+  });
+  document.addEventListener("click", (event) => {
+    const close = event.target.closest("[data-close]");
+    const dialog = close?.closest("dialog");
+    if (dialog) {
+      event.preventDefault();
+      dialog.close();
+    }
+  });
+
+  // ── What went wrong on the way, said once and taken back by the next answer ──
+  const trouble = (words) => {
+    const line = $("#trouble");
+    if (!line) return;
+    line.textContent = words;
+    line.hidden = !words;
+  };
+  document.addEventListener("htmx:sendError", () => trouble("Runfolio does not answer. What you did may not be saved."));
+  document.addEventListener("htmx:responseError", (event) => {
+    const id = event.detail.xhr.getResponseHeader("X-Request-Id");
+    if (event.detail.xhr.status === 403) trouble("You are signed out, or this page was open for too long. Load it again.");
+    else trouble(`Runfolio answered ${event.detail.xhr.status}. Request ${id || "without a name"}.`);
+  });
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    if (event.detail.xhr.status < 400) trouble("");
+  });
+
+  // ── Running clocks: seconds since a moment, in the words of the server ──
+  const two = (number) => String(number).padStart(2, "0");
+  const words = (seconds) => {
+    if (seconds < 60) return `${seconds}s`;
+    if (seconds < 3600) return `${Math.floor(seconds / 60)}m ${two(seconds % 60)}s`;
+    if (seconds < 86400) return `${Math.floor(seconds / 3600)}h ${two(Math.floor((seconds % 3600) / 60))}m`;
+    return `${Math.floor(seconds / 86400)}d ${Math.floor((seconds % 86400) / 3600)}h`;
+  };
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const place of $$("[data-since]")) {
+      place.textContent = words(Math.max(0, Math.floor(Date.now() / 1000 - Number(place.dataset.since))));
+    }
+  }, 1000);
+
+  // ── A link to a folded call opens it ──
+  const unfold = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  };
+  window.addEventListener("hashchange", unfold);
+  unfold();
+
+  // ── Keys ──
+  const typing = (element) => element?.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]");
+  let first = "";
+
+  const step = (by) => {
+    const places = $$("#rows > tr, .turn");
+    if (!places.length) return;
+    const now = places.findIndex((place) => place.classList.contains("at") || place.contains(document.activeElement));
+    const next = places[Math.min(places.length - 1, Math.max(0, now < 0 ? 0 : now + by))];
+    places.forEach((place) => place.classList.toggle("at", place === next && place.matches("tr")));
+    $("a", next)?.focus({ preventScroll: true });
+    next.scrollIntoView({ block: "nearest" });
+  };
+
+  const rate = (number) => {
+    const row = document.activeElement?.closest("#rows > tr") || $("#rows > tr.at");
+    const star = $(`.stars input[value="${number}"]`, row || $("#feedback") || document.createElement("p"));
+    if (!star) return;
+    star.checked = true;
+    if (row) star.dispatchEvent(new Event("change", { bubbles: true }));
+    else star.form.requestSubmit();
+  };
+
+  const error = (by) => {
+    const wrong = $$(".call-bad, .turn > .err-box");
+    const now = wrong.findIndex((one) => one.dataset.at);
+    wrong.forEach((one) => delete one.dataset.at);
+    const next = wrong[(now + by + wrong.length) % wrong.length] || wrong[0];
+    if (!next) return;
+    next.dataset.at = "1";
+    next.scrollIntoView({ block: "center" });
+    $("summary", next)?.focus({ preventScroll: true });
+  };
+
+  const openFilter = () => {
+    const menu = $(".filter-menu");
+    if (!menu) return false;
+    menu.open = true;
+    $("input:not([type=hidden]), select", menu)?.focus();
+    return true;
+  };
+
+  const keys = {
+    j: () => step(1),
+    k: () => step(-1),
+    c: () => $("#comment")?.focus(),
+    "[": () => error(-1),
+    "]": () => error(1),
+    "/": openFilter,
+    "?": () => $("#keys")?.togglePopover(),
+    Enter: () => {
+      const link = $("#rows > tr.at .t, #rows > tr.at th a");
+      if (document.activeElement === document.body && link) link.click();
+      else return false;
+    },
+    Escape: () => {
+      const menu = $(".menu[open]");
+      if (menu) menu.open = false;
+      return false;
+    },
+  };
+  const places = { r: ".spine a[href='/']", s: ".spine a[href='/sessions']" };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (typing(event.target)) {
+      if (event.key === "Escape") {
+        event.target.blur();
+        keys.Escape();
+      }
+      return;
+    }
+    if ($("#dialog")?.open || ($("#keys")?.matches(":popover-open") && event.key !== "?")) return;
+    if (first === "g" && places[event.key]) {
+      first = "";
+      event.preventDefault();
+      $(places[event.key])?.click();
+      return;
+    }
+    first = event.key === "g" ? "g" : "";
+    const act = event.key >= "1" && event.key <= "5" && event.key.length === 1 ? () => rate(event.key) : keys[event.key];
+    if (act && act() !== false) event.preventDefault();
+  });
+})();

@@ -1,0 +1,72 @@
+from runs.models import Token, User
+
+
+def test_it_works(signed_in):
+    assert b"Signs in as" in signed_in.get("/account").content
+
+
+def test_the_name_is_saved(signed_in, alice):
+    signed_in.post("/account/name", {"first_name": "Alice", "last_name": "Ahn"})
+    alice.refresh_from_db()
+    assert alice.display_name == "Alice Ahn"
+
+
+def test_a_new_password_keeps_this_session(signed_in, alice):
+    form = {"old_password": "correct horse", "new_password1": "battery-9-st", "new_password2": "battery-9-st"}
+    assert signed_in.post("/account/password", form).status_code == 302
+    assert signed_in.get("/account").status_code == 200
+    alice.refresh_from_db()
+    assert alice.check_password("battery-9-st")
+    assert alice.password.startswith("argon2")
+
+
+def test_a_wrong_old_password_is_said_beside_its_field(signed_in, alice):
+    form = {"old_password": "x", "new_password1": "battery-9-st", "new_password2": "battery-9-st"}
+    answer = signed_in.post("/account/password", form)
+    assert answer.status_code == 422
+    assert b"id_old_password_error" in answer.content
+
+
+def test_the_theme_is_on_every_page(signed_in):
+    signed_in.post("/account/theme", {"theme": "dark"})
+    assert b'data-theme="dark"' in signed_in.get("/submit").content
+    signed_in.post("/account/theme", {"theme": "system"})
+    assert b"data-theme" not in signed_in.get("/submit").content
+
+
+def test_a_strange_theme_is_not_written_into_the_page(signed_in):
+    signed_in.cookies["runfolio-theme"] = '"><script>alert(1)</script>'
+    assert b"alert" not in signed_in.get("/account").content
+
+
+def test_a_tokens_secret_is_shown_once(signed_in, owner):
+    answer = signed_in.post("/account/tokens", {"name": "ci", "owner": owner.pk})
+    token = Token.objects.get(name="ci")
+    assert token.scopes == ["read"]
+    secret = answer.context["secret"]
+    assert secret.encode() in answer.content
+    assert secret.encode() not in signed_in.get("/account").content
+
+
+def test_a_revoked_token_lets_nobody_in(signed_in, owner):
+    token, secret = Token.objects.issue(owner, "ci")
+    signed_in.post(f"/account/tokens/{token.pk}/revoke")
+    assert Token.objects.authenticate(secret) is None
+
+
+def test_tokens_of_other_owners_are_not_there(strangers_client, owner):
+    token, secret = Token.objects.issue(owner, "ci")
+    assert (
+        b"ci"
+        not in strangers_client.get("/account").content.partition(b"<main")[2].partition(b"New token")[0]
+    )
+    assert strangers_client.post(f"/account/tokens/{token.pk}/revoke").status_code == 404
+    assert Token.objects.authenticate(secret) == token
+    form = {"name": "mine", "owner": owner.pk}
+    assert strangers_client.post("/account/tokens", form).status_code == 422
+
+
+def test_one_who_may_not_administer_is_not_led_to_the_admin(signed_in, admin_client):
+    assert b"/admin/" not in signed_in.get("/account").content
+    assert b"/admin/" in admin_client.get("/account").content
+    assert User.objects.filter(is_staff=True).count() == 1

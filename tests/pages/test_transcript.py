@@ -1,0 +1,180 @@
+import base64
+import json
+
+from runs.models import Event, NewEvent
+from tests.pages.helpers import answered, called, make_task, png, said
+
+HTMX = {"HX-Request": "true"}
+
+
+def transcript(client, run, query: str = "") -> str:
+    answer = client.get(f"/runs/{run.pk}?tab=transcript{query}")
+    assert answer.status_code == 200
+    page = answer.content.decode()
+    return page[page.index('<div id="transcript"') :]
+
+
+def test_it_works(signed_in, owner):
+    run = make_task(
+        owner,
+        said("List the releases", role="user", name="Marta"),
+        called("helm_list", {"namespace": "shop"}),
+        answered("helm_list", {"output": "checkout-api"}),
+        said("There is **one**.", model="gpt", output_tokens=12),
+    )
+    page = transcript(signed_in, run)
+    for words in (
+        "Marta",
+        "helm_list",
+        "namespace=&quot;shop&quot;",
+        "checkout-api",
+        "<strong>one</strong>",
+        "12 tokens",
+    ):
+        assert words in page
+    assert page.count('<details class="call"') == 1
+
+
+def test_a_call_and_its_result_find_each_other_by_id(signed_in, owner):
+    run = make_task(
+        owner,
+        called("get", {"n": 1}, "a"),
+        called("get", {"n": 2}, "b"),
+        answered("get", "second", "b"),
+        answered("get", "first", "a", is_error=True),
+    )
+    page = transcript(signed_in, run)
+    assert page.index("n=1") < page.index("first") < page.index("n=2") < page.index("second")
+    assert '<details class="call call-bad" id="c-1" open>' in page
+
+
+def test_every_message_has_an_address(signed_in, owner):
+    run = make_task(owner, said("one"), said("two", role="user"))
+    page = transcript(signed_in, run)
+    assert 'id="e-1"' in page
+    assert 'href="#e-2"' in page
+
+
+def test_texts_that_no_response_can_hold_are_shown_by_marks(signed_in, owner):
+    run = make_task(
+        owner,
+        said("NUL \x00, lone \ud800, bell \x07"),
+        called("x\x00\udfff", {"k\x00": "v\ud800"}),
+        answered("x\x00\udfff", "out\x00put \ud83d"),
+        NewEvent("odd\x00kind", {"a\x00": ["\udc00"]}),
+        NewEvent(Event.Kind.ERROR, {"message": "broke \x00 \ud800"}),
+        NewEvent(Event.Kind.STATE, {"from": "a\x00", "to": "\ud800"}),
+        NewEvent(Event.Kind.MESSAGE, "not even an object \ud800"),
+    )
+    page = transcript(signed_in, run)
+    assert "NUL ␀, lone �, bell ␇" in page
+    assert "out␀put �" in page
+    for seq in range(1, 8):
+        assert signed_in.get(f"/runs/{run.pk}/events/{seq}").status_code == 200
+    exact = json.loads(signed_in.get(f"/runs/{run.pk}/json/event-1").content)
+    assert exact["parts"][0]["text"] == "NUL \x00, lone \ud800, bell \x07"
+
+
+def test_what_agents_write_cannot_run_or_load(signed_in, owner):
+    text = (
+        "<script>alert(1)</script> <img src=x onerror=alert(1)> ![pixel](https://evil.example/p.png) "
+        "[click](javascript:alert(1)) [ok](https://example.org)"
+    )
+    run = make_task(owner, said(text), called("t", {"a": "<script>"}), answered("t", "<img src=y>"))
+    page = transcript(signed_in, run)
+    assert "<script>" not in page
+    assert "<img" not in page
+    assert 'href="javascript' not in page
+    assert 'rel="noopener noreferrer nofollow"' in page
+
+
+def test_markdown_brings_no_style_attribute(signed_in, owner):
+    run = make_task(owner, said("| a | b |\n| --- | ---: |\n| 1 | 2 |"))
+    page = transcript(signed_in, run)
+    assert "style=" not in page
+    assert '<td class="num">2</td>' in page
+
+
+def test_long_texts_show_their_beginning_and_a_way_to_the_rest(signed_in, owner):
+    words = "word " * 4_000
+    run = make_task(owner, said(words + "END"), answered("log", "line\n" * 4_000 + "END"))
+    page = transcript(signed_in, run)
+    assert "Show all 20,003 characters" in page
+    assert "END" not in page
+    assert "END" in signed_in.get(f"/runs/{run.pk}/events/1").content.decode()
+
+
+def test_events_of_any_size_leave_the_page_small(signed_in, owner):
+    run = make_task(
+        owner,
+        said("x" * 6_000_000),
+        answered("dump", {"rows": [{"n": number, "v": "y" * 100} for number in range(50_000)]}),
+        said("data:image/png;base64," + base64.b64encode(b"z" * 900_000).decode()),
+    )
+    page = transcript(signed_in, run)
+    assert len(page) < 60_000
+    assert "its beginning is shown" in page
+    assert "1,200,0" in page  # characters of base64, not the base64
+    assert signed_in.get(f"/runs/{run.pk}/events/2").status_code == 200
+
+
+def test_a_long_history_begins_at_its_end(signed_in, owner):
+    run = make_task(owner, *(said(f"message {number}", role="user") for number in range(1, 121)))
+    page = transcript(signed_in, run)
+    assert "Events 71 to 120 of 120" in page
+    assert "message 70<" not in page
+    assert "message 1<" in transcript(signed_in, run, "&from=1")
+    earlier = signed_in.get(f"/runs/{run.pk}?tab=transcript&from=1&until=21", headers=HTMX).content.decode()
+    assert earlier.count("<article") == 20
+    assert "<!doctype" not in earlier
+
+
+def test_pictures_come_from_a_route_that_nothing_can_run_on(signed_in, strangers_client, owner):
+    file = {"name": "a.png", "mimeType": "image/png", "bytes": base64.b64encode(png()).decode()}
+    run = make_task(
+        owner, NewEvent(Event.Kind.MESSAGE, {"parts": [{"kind": "file", "file": file}]}, role="agent")
+    )
+    address = f"/runs/{run.pk}/events/1/files/0"
+    assert f'<img src="{address}?inline"' in transcript(signed_in, run)
+    picture = signed_in.get(f"{address}?inline")
+    assert picture.content == png()
+    assert picture["Content-Type"] == "image/png"
+    assert picture["Content-Disposition"].startswith("inline")
+    assert picture["X-Content-Type-Options"] == "nosniff"
+    assert picture["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    assert signed_in.get(f"/runs/{run.pk}/events/1/files/1").status_code == 404
+    assert strangers_client.get(address).status_code == 404
+
+
+def test_what_only_says_that_it_is_a_picture_is_a_download(signed_in, owner):
+    page = base64.b64encode(b"<svg onload='alert(1)'/>").decode()
+    parts = [
+        {"kind": "file", "file": {"name": "a.png", "mimeType": "image/png", "bytes": page}},
+        {"kind": "file", "file": {"name": "a.svg", "mimeType": "image/svg+xml", "bytes": page}},
+        {
+            "kind": "file",
+            "file": {"name": "a.html", "mimeType": "text/html", "uri": f"data:text/html;base64,{page}"},
+        },
+    ]
+    run = make_task(owner, NewEvent(Event.Kind.MESSAGE, {"parts": parts}, role="agent"))
+    for number in range(3):
+        file = signed_in.get(f"/runs/{run.pk}/events/1/files/{number}?inline")
+        assert file["Content-Type"] == "application/octet-stream"
+        assert file["Content-Disposition"].startswith("attachment")
+
+
+def test_colours_of_a_terminal_are_kept(signed_in, owner):
+    run = make_task(
+        owner, answered("sh", "\x1b[31mred\x1b[0m \x1b[1;32mgreen\x1b[m \x1b[2Jplain\x1b]0;title\x07")
+    )
+    page = transcript(signed_in, run)
+    assert '<span class="a-r">red</span>' in page
+    assert '<span class="a-g">green</span> plain' in page
+
+
+def test_the_number_of_queries_does_not_grow_with_the_events(signed_in, owner, django_assert_max_num_queries):
+    few = make_task(owner, said("one"))
+    many = make_task(owner, *(said(f"{number}") for number in range(50)))
+    for run in (few, many):
+        with django_assert_max_num_queries(8):
+            transcript(signed_in, run)
