@@ -63,7 +63,6 @@ if DATABASE_POOL_SIZE and (_given or _running):
 _app["CONN_HEALTH_CHECKS"] = True
 # Two roles: `default` serves and works, `owner` migrates (DESIGN.md 3.2).
 DATABASES = {"default": _app, "owner": {**_owner, "TEST": {"MIRROR": "default"}}}
-DATABASE_ROUTERS: list[str] = []
 
 
 def _secret_key() -> str:
@@ -130,7 +129,6 @@ TEMPLATES = [
     }
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 # ── People ─────────────────────────────────────────────────────────────────
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
@@ -216,4 +214,3 @@ LOGGING = {
         "django.security.DisallowedHost": {"handlers": [], "propagate": False},
     },
 }
-SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -65,7 +65,7 @@ class Evaluation:
         self, run_id: UUID, groups: list[Group], params: EvalParams, eval_set: EvalSet | None = None
     ) -> None:
         self._run_id = run_id
-        self._groups = groups
+        self.groups = groups
         self._params = params
         self._eval_set = eval_set
         self._tally = Tally()
@@ -85,7 +85,7 @@ class Evaluation:
         turns has one errored outcome, by the evaluator "(all)".
         """
         self._tally = Tally()
-        for group in self._groups:
+        for group in self.groups:
             for outcome in self._of_group(group):
                 self._tally.add(outcome.evaluator_name, outcome.status, outcome.score)
                 yield outcome
@@ -93,12 +93,12 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """The run's summary, of the outcomes that `results` has given so far."""
         return {
-            "trace_count": len(self._groups),
+            "trace_count": len(self.groups),
             "result_counts": self._tally.counts,
             "per_metric": self._tally.per_metric(),
-            "agents": sorted({name for g in self._groups if (name := g.service_name or g.agent_name)}),
-            "errors": [] if self._groups else ["No traces provided."],
-            "performance_metrics": performance(self._groups),
+            "agents": sorted({name for g in self.groups if (name := g.service_name or g.agent_name)}),
+            "errors": [] if self.groups else ["No traces provided."],
+            "performance_metrics": performance(self.groups),
         }
 
     def _of_group(self, group: Group) -> Iterator[Outcome]:
@@ -106,7 +106,7 @@ class Evaluation:
             said = _Said("errored", error="the trace has no turn: no agent or model call was found in it")
             yield self._outcome(group, "(all)", "builtin", "", said, None)
             return
-        match = choose_case(group, self._eval_set, only_group=len(self._groups) == 1)
+        match = choose_case(group, self._eval_set, only_group=len(self.groups) == 1)
         for settings in self._params.evaluators:
             started = time.monotonic()
             said = _judge(settings, group, match)

@@ -19,7 +19,7 @@ THEMES = ("light", "dark")
 THEME_COOKIE = "runfolio-theme"
 
 # Where the class and the shape of a status have another name than the status.
-_SHAPES = {"input_required": "input", "passed": "passed"}
+_SHAPES = {"input_required": "input"}
 _ICONS = {"passed": "succeeded", "input_required": "input"}
 _LABELS = dict([*Run.Status.choices, *Result.Status.choices, ("stale", "Stale")])
 

@@ -11,7 +11,7 @@ from runs.evaluators import EvalSetError, Evaluation, Outcome, parse_eval_set, v
 from runs.exact import clean_text, split_exact
 from runs.models import Claim, LeaseLost, Result, Run, Session
 from runs.models.session import KEY_LENGTH
-from runs.traces import Group, TraceError, group_turns, read_traces
+from runs.traces import Group, TraceError, read_traces
 from runs.worker.history import events_of
 from runs.worker.source import SourceError, load_document
 
@@ -47,12 +47,10 @@ def prepare(run: Run, claim: Claim) -> Evaluation:
     spec = run.full_spec
     params = validate_eval_config(spec["evalConfig"])
     traces = read_traces(load_document(spec), spec["target"]["traceFormat"])
-    eval_set = parse_eval_set(spec["evalSet"])
-    multi_turn = eval_set is not None and eval_set.multi_turn
-    groups = group_turns(traces, params.group_by, multi_turn=multi_turn)
-    _describe(run, claim, groups)
-    claim.append(events_of(groups))
-    return Evaluation(run.pk, groups, params, eval_set)
+    evaluation = Evaluation.of_traces(run.pk, traces, params, parse_eval_set(spec["evalSet"]))
+    _describe(run, claim, evaluation.groups)
+    claim.append(events_of(evaluation.groups))
+    return evaluation
 
 
 def _describe(run: Run, claim: Claim, groups: list[Group]) -> None:
