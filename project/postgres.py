@@ -227,11 +227,17 @@ class Server:
                 f"{self.account.name}. Start as the user who made it, or set RUNFOLIO_DATA to another folder."
             )
         version = self.folder / "PG_VERSION"
-        found = version.read_text().strip() if version.exists() else "an unknown version"
+        if not version.exists():
+            raise PostgresError(
+                f"{self.folder} is no data folder of PostgreSQL. Move it away, or set RUNFOLIO_DATA to "
+                "another folder."
+            )
+        found = version.read_text().strip()
         if found != MAJOR:
             raise PostgresError(
-                f"{self.folder} holds data of PostgreSQL {found}, this Runfolio brings {MAJOR}. Move the "
-                "data by a backup made with the older Runfolio, or set RUNFOLIO_DATA to another folder."
+                f"{self.folder} holds data of PostgreSQL {found}, this Runfolio brings {MAJOR}. Three steps "
+                "bring it over. With the Runfolio that made it: manage.py backup FILE. Then: "
+                f"mv {self.folder} {self.folder}-{found}. Then with this one: manage.py restore FILE."
             )
 
     def _end_orphan(self, between: Callable[[], None]) -> None:

@@ -188,6 +188,10 @@ if WORKER_LEASE <= WORKER_HEARTBEAT:
         "or every run would be taken from the worker that is at it."
     )
 
+# ── What is kept, and how long ─────────────────────────────────────────────
+DELETE_GRACE_DAYS = env.integer("DELETE_GRACE_DAYS", 7, 0, 3650)
+UPKEEP_INTERVAL = env.number("UPKEEP_INTERVAL", 60, 0.05, 86400)  # seconds
+
 # ── Static files, language, time, logs ─────────────────────────────────────
 STATIC_URL = "/static/"
 STATIC_ROOT = None  # nothing is collected: files are served from where they lie

@@ -52,13 +52,19 @@ def account() -> Account:
 
 def programs(user: Account) -> Path:
     """The folder with initdb and postgres that `user` may run."""
+    installed = installed_programs()
+    return installed if user.uid == os.geteuid() else _copy(installed.parents[2]) / _PROGRAMS
+
+
+def installed_programs() -> Path:
+    """The folder of the wheel's programs, which those who installed it may run."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise SystemUserError(f"The package {WHEEL} is not installed: run `make up`, or set DATABASE_URL.")
-    installed = Path(spec.origin).parent.parent
-    if not (installed / _PROGRAMS / "postgres").exists():
+    installed = Path(spec.origin).parent.parent / _PROGRAMS
+    if not (installed / "postgres").exists():
         raise SystemUserError(f"{WHEEL} brings no PostgreSQL 18 for this machine: set DATABASE_URL.")
-    return (installed if user.uid == os.geteuid() else _copy(installed)) / _PROGRAMS
+    return installed
 
 
 def name_of(uid: int) -> str:

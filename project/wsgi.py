@@ -1,8 +1,10 @@
-"""The WSGI application, behind two guards that Django lacks."""
+"""The WSGI application, behind three guards that Django lacks."""
 
 import ipaddress
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -10,12 +12,19 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.db import Error
+from psycopg_pool import PoolTimeout
+
+from runs import schema
 
 type Environ = dict[str, Any]
 type App = Callable[[Environ, Callable[..., object]], Iterable[bytes]]
 
+log = logging.getLogger(__name__)
+
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST")
 _CHUNK = 64 * 1024
+_ASK_AGAIN = 2.0  # seconds
 
 
 def with_proxies(app: App) -> App:
@@ -42,6 +51,37 @@ def with_chunked_bodies(app: App) -> App:
         return app(environ, start_response)
 
     return wrapped
+
+
+def with_current_schema(app: App) -> App:
+    """Has requests refused until the database has every migration of this code (RELIABILITY.md D6).
+
+    `runs.middleware.Refusals` does that, in the shape of the path. Once they are there nobody asks again.
+    """
+    problem: str | None = ""  # None: they are there; empty: nobody knows yet
+    due = 0.0
+
+    def wrapped(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        nonlocal problem, due
+        if problem is not None and environ.get("PATH_INFO") != "/healthz":
+            if time.monotonic() >= due:
+                due = time.monotonic() + _ASK_AGAIN
+                problem = _schema_problem(problem)
+            environ["runfolio.refusal"] = problem
+        return app(environ, start_response)
+
+    return wrapped
+
+
+def _schema_problem(before: str) -> str | None:
+    """What is wrong; of a database that is away, what was wrong before."""
+    try:
+        problem = schema.older()
+    except (Error, PoolTimeout):
+        return before  # runs.middleware.DatabaseErrors answers
+    if problem and problem != before:
+        log.error(problem)
+    return problem
 
 
 def _read(stream: Any) -> tuple[Any, int]:
@@ -76,4 +116,4 @@ def _client(forwarded: str, proxy: str) -> str:
     return proxy
 
 
-application = with_proxies(with_chunked_bodies(cast(App, get_wsgi_application())))
+application = with_proxies(with_chunked_bodies(with_current_schema(cast(App, get_wsgi_application()))))

@@ -33,8 +33,10 @@ def response(request: HttpRequest, status: int, message: str) -> HttpResponse:
     return render(request, "error.html", context, status=status)
 
 
-def unavailable(request: HttpRequest) -> HttpResponse:
-    answer = response(request, 503, "The database does not answer. Try again in a few seconds.")
+def unavailable(
+    request: HttpRequest, message: str = "The database does not answer. Try again in a few seconds."
+) -> HttpResponse:
+    answer = response(request, 503, message)
     answer["Retry-After"] = str(RETRY_AFTER)
     return answer
 
@@ -52,7 +54,8 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return response(request, 403, "You may not do this.")
+    """`exception` is PermissionDenied, whose text says why where we raised it (models.NotAllowed)."""
+    return response(request, 403, str(exception) or "You may not do this.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

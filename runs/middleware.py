@@ -57,6 +57,8 @@ class Refusals:
     def refuse(self, request: HttpRequest) -> HttpResponse | None:
         if request.method not in _METHODS:
             return errors.response(request, 405, f"{request.method} is not allowed here")
+        if problem := request.META.get("runfolio.refusal"):  # by project.wsgi
+            return errors.unavailable(request, problem)
         where = f"{request.path}?{request.META.get('QUERY_STRING', '')}"
         if "\x00" in where or "%00" in where or _NUL_IN_COOKIE.search(request.headers.get("Cookie", "")):
             return errors.response(request, 400, "A NUL character is in the address or in a cookie.")

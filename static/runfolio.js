@@ -34,7 +34,7 @@
   document.addEventListener("htmx:sendError", () => trouble("Runfolio does not answer. What you did may not be saved."));
   document.addEventListener("htmx:responseError", (event) => {
     const id = event.detail.xhr.getResponseHeader("X-Request-Id");
-    if (event.detail.xhr.status === 403) trouble("You are signed out, or this page was open for too long. Load it again.");
+    if (event.detail.xhr.status === 403) trouble("You may not do this, or this page was open for too long. Load it again.");
     else trouble(`Runfolio answered ${event.detail.xhr.status}. Request ${id || "without a name"}.`);
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {
@@ -98,11 +98,11 @@
     $("summary", next)?.focus({ preventScroll: true });
   };
 
-  const openFilter = () => {
-    const menu = $(".filter-menu");
-    if (!menu) return false;
-    menu.open = true;
-    $("input:not([type=hidden]), select", menu)?.focus();
+  const toSearch = () => {
+    const box = $(".q input[name=q]");
+    if (!box) return false;
+    box.focus();
+    box.select();
     return true;
   };
 
@@ -112,7 +112,7 @@
     c: () => $("#comment")?.focus(),
     "[": () => error(-1),
     "]": () => error(1),
-    "/": openFilter,
+    "/": toSearch,
     "?": () => $("#keys")?.togglePopover(),
     Enter: () => {
       const link = $("#rows > tr.at .t, #rows > tr.at th a");

@@ -187,7 +187,7 @@ def test_an_untouched_exact_spec_stays_exact(admin_client: Client, make_run: Mak
 
 
 def test_artifacts_keep_nuls_that_were_typed_escaped(admin_client: Client, ended: Run) -> None:
-    artifact = put_artifact(ended, "report", parts=[{"kind": "text", "text": "hello"}])
+    artifact = put_artifact(ended, "report", parts=[{"kind": "text", "text": "hello"}], past=True)
     correct(admin_client, artifact, parts='[{"kind": "text", "text": "a\\u0000b"}]')
     artifact = Artifact.objects.get(pk=artifact.pk)
     assert artifact.full_parts == [{"kind": "text", "text": "a\x00b"}]
@@ -301,7 +301,7 @@ def rows(ended: Run, result: Result, alice: User) -> Iterator[list[Any]]:
     event = append_events(ended, [NewEvent("message", {"parts": [{"kind": "text", "text": "hi"}]})])[0]
     feedback = give_feedback(ended, alice, 4, "fine")
     session = Session.objects.open(ended.owner, "api", "c-1")
-    artifact = put_artifact(ended, "a", parts=[{"kind": "data", "data": {"x": 1}}])
+    artifact = put_artifact(ended, "a", parts=[{"kind": "data", "data": {"x": 1}}], past=True)
     Run.objects.filter(pk=ended.pk).update(title="renamed")
     return [ended, session, event, artifact, result, feedback, feedback.versions.get(), Change.objects.get()]
 

@@ -14,7 +14,13 @@ from runs.admin import lists
 from runs.models import NewEvent, Owner, Run, Session, User, append_events
 
 MakeRun = Callable[..., Run]
-MODELS = [model._meta.model_name for model in apps.get_app_config("runs").get_models()]
+# What is made from the rest, for lists, searches and trends.
+DERIVED = {"choice", "rollup", "rollupdelta", "searchblock", "searchdoc", "searchterm"}
+MODELS = [
+    model._meta.model_name
+    for model in apps.get_app_config("runs").get_models()
+    if model._meta.model_name not in DERIVED
+]
 
 
 def page_of(client: Client, model: str = "run", **query: str) -> str:
@@ -82,7 +88,7 @@ def test_the_list_of_one_owners_runs_reads_along_an_index(make_run: MakeRun) -> 
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_bitmapscan = off")
-    rows = Run.objects.filter(owner=run.owner).order_by("-created_at", "-id")[:50]
+    rows = Run.objects.filter(owner=run.owner, deleted_at=None).order_by("-created_at", "-id")[:50]
     plan = rows.explain()
     assert "run_list" in plan
     assert "Sort" not in plan

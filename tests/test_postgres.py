@@ -87,6 +87,16 @@ def leave_orphan(data: Path) -> int:
     return int((data / "postgres" / "postmaster.pid").read_text().split()[0])
 
 
+def everything_in(folder: Path) -> dict[Path, object]:
+    """Each file's content, mode, owner and time of change."""
+    found = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        data = path.read_bytes() if path.is_file() else b""
+        found[path] = (data, status.st_mode, status.st_uid, status.st_mtime_ns)
+    return found
+
+
 def as_nobody(server: Server, role: str) -> str:
     """What somebody else on this machine gets when connecting."""
     psql = [server.programs / "psql", "--no-psqlrc", "-c", "SELECT 1", server.url(role)]
@@ -281,6 +291,17 @@ class TestStartingAfterTrouble:
         assert query(server, "SELECT text FROM note") == "kept"
         assert server.url() == before
 
+    def test_a_crash_with_much_to_replay(self, server: Server) -> None:
+        """RELIABILITY.md D2: within 30 s, also with more than there is here."""
+        query(server, "CREATE TABLE much AS SELECT repeat('x', 1000) FROM generate_series(1, 100_000)", OWNER)
+        os.kill(postmaster(server), signal.SIGKILL)
+        while not server.has_ended():
+            time.sleep(0.01)
+        began = time.monotonic()
+        server.start()
+        assert query(server, "SELECT count(*) FROM much") == 100_000
+        assert time.monotonic() - began < 30
+
     @pytest.mark.parametrize("name", ["data", LONG])
     def test_an_orphan_is_ended_and_its_data_served(self, data: Path, name: str) -> None:
         orphan = leave_orphan(data.with_name(name))
@@ -351,18 +372,34 @@ class TestRefusing:
         assert said[0].startswith("Another Runfolio uses the database")
         assert said[1] == "serves\n"
 
-    def test_data_of_another_major_version(self, server: Server) -> None:
+    def test_data_of_another_major_version_is_left_as_it_is(self, server: Server) -> None:
         server.stop()
         (server.folder / "PG_VERSION").write_text("17\n")
+        before = everything_in(server.folder)
         with pytest.raises(PostgresError, match="holds data of PostgreSQL 17, this Runfolio brings 18"):
             server.start()
+        server.stop()
+        assert everything_in(server.folder) == before
+
+    def test_data_of_another_major_version_comes_with_the_commands_to_run(self, server: Server) -> None:
+        server.stop()
+        (server.folder / "PG_VERSION").write_text("17\n")
+        with pytest.raises(PostgresError) as refusal:
+            server.start()
+        commands = [
+            "manage.py backup FILE",
+            f"mv {server.folder} {server.folder}-17",
+            "manage.py restore FILE",
+        ]
+        places = [str(refusal.value).index(command) for command in commands]
+        assert places == sorted(places)
 
     def test_a_folder_that_is_no_cluster(self, data: Path) -> None:
         (data / "postgres").mkdir(parents=True)
         server = Server(data, durable=False)
         if os.geteuid() == 0:
             os.chown(data / "postgres", server.account.uid, server.account.gid)
-        with pytest.raises(PostgresError, match="holds data of PostgreSQL an unknown version"):
+        with pytest.raises(PostgresError, match=r"is no data folder of PostgreSQL\. Move it away"):
             server.start()
         server.stop()
 

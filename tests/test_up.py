@@ -120,11 +120,17 @@ def free_port() -> int:
 
 def listening(pids: list[int]) -> set[str]:
     """The TCP addresses that these processes listen on, as /proc writes them."""
-    descriptors = [link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()]
-    sockets = {target[8:-1] for link in descriptors if (target := str(link.readlink())).startswith("socket:")}
+    sockets = {target[8:-1] for pid in pids for target in descriptors(pid) if target.startswith("socket:")}
     tables = [Path(f"/proc/net/{kind}").read_text() for kind in ("tcp", "tcp6")]
     rows = [line.split() for table in tables for line in table.splitlines()]
     return {row[1] for row in rows if row[3] == "0A" and row[9] in sockets}
+
+
+def descriptors(pid: int) -> Iterator[str]:
+    """What a process has open; some of it may be closed while we look."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            yield str(link.readlink())
 
 
 class TestRunning:

@@ -57,6 +57,25 @@ class ListPage(ChangeList):
         return f"about {_counted(estimate, self.opts)}; the list goes back over {MOST:,}"
 
 
+class DeletedFilter(admin.SimpleListFilter):
+    """What is put away shows only where it is asked for; so the list has an index of its own."""
+
+    title = "deleted"
+    parameter_name = "deleted"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [("yes", "Deleted"), ("all", "All")]
+
+    def choices(self, changelist: ChangeList) -> Any:
+        first, *others = super().choices(changelist)
+        return [{**first, "display": "Not deleted"}, *others]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(deleted_at__isnull=self.value() != "yes")
+
+
 class BigTableAdmin(admin.ModelAdmin):
     """Base for tables that grow without end."""
 
@@ -84,7 +103,8 @@ class BigTableAdmin(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """What the list's own filters and links ask, and nothing that would read the whole table."""
-        filtered = self.get_list_filter(request)  # names of fields, all of them
+        filters = self.get_list_filter(request)
+        filtered = [one if isinstance(one, str) else getattr(one, "parameter_name", "") for one in filters]
         return lookup in (*self.lookups, *IGNORED_PARAMS) or lookup.partition("__")[0] in filtered
 
     def get_search_results(

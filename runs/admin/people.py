@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 
 from runs.admin.lists import BigTableAdmin
 from runs.first_start import sign_in_link
-from runs.models import Membership, Owner, Run, Session, SignInLink, Token, User
+from runs.models import Deletion, Membership, Owner, Run, Session, SignInLink, Token, User
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -59,9 +59,9 @@ class OwnerAdmin(BigTableAdmin):
     actions = None
 
     def has_delete_permission(self, request: HttpRequest, obj: Owner | None = None) -> bool:
-        """Not while there is history: Django would first list all of it."""
-        used = obj is not None and (
-            Session.objects.filter(owner=obj).exists() or Run.objects.filter(owner=obj).exists()
+        """Not while there is history, which goes by retention, nor while it is known what of it went."""
+        used = obj is not None and any(
+            model._base_manager.filter(owner=obj).exists() for model in (Session, Run, Deletion)
         )
         return super().has_delete_permission(request, obj) and not used
 

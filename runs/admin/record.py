@@ -1,4 +1,4 @@
-"""What was recorded: sessions, runs, and what belongs to them. Corrected with a reason, never deleted."""
+"""What was recorded: sessions, runs, and what belongs to them. Corrected and deleted with a reason."""
 
 import json
 from typing import Any
@@ -11,8 +11,17 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from runs.admin.actions import RunActions, SessionActions
 from runs.admin.corrections import CorrectionAdmin, CorrectionForm, ReadOnlyAdmin, names_of
-from runs.admin.lists import BigTableAdmin, OfOwnerAdmin, change_link, list_link, number_is, uuid_starts
+from runs.admin.lists import (
+    BigTableAdmin,
+    DeletedFilter,
+    OfOwnerAdmin,
+    change_link,
+    list_link,
+    number_is,
+    uuid_starts,
+)
 from runs.models import (
     FINAL,
     Artifact,
@@ -26,7 +35,9 @@ from runs.models import (
     Status,
 )
 from runs.models.feedback import count_ratings
-from runs.models.queue import count_results
+from runs.models.reindex import reindex_run
+from runs.models.result import count_results
+from runs.models.run import index_run
 
 TITLE_SHOWN = 80  # characters
 
@@ -46,24 +57,28 @@ class OfRun(BigTableAdmin):
 
 class SessionForm(CorrectionForm):
     def follow_up(self) -> None:
-        """A session's runs have its owner (DESIGN.md 3.12)."""
+        """A session's runs have its owner (DESIGN.md 3.12), and are found by whoever sees them."""
+        runs = Run.objects.filter(session=self.instance)
         if "owner" in self.corrected:
-            Run.objects.filter(session=self.instance).update(owner=self.cleaned_data["owner"])
+            runs.update(owner=self.cleaned_data["owner"])
+        if {"owner", "source"} & {*self.corrected}:
+            for run_id in runs.values_list("pk", flat=True):
+                reindex_run(run_id)
 
 
 @admin.register(Session)
-class SessionAdmin(OfOwnerAdmin, CorrectionAdmin):
+class SessionAdmin(SessionActions, OfOwnerAdmin, CorrectionAdmin):
     form = SessionForm
     payloads = ("metadata",)
     list_display = ("shown_title", "owner", "source", "agent", "run_count", "created_at")
     list_select_related = ("owner",)
-    list_filter = ("owner",)
+    list_filter = (DeletedFilter, "owner")
     search_help_text = "The beginning of an id, or a whole key."
     editable = (
         *("title", "key", "source", "agent", "owner", "metadata"),
         *("started_at", "completed_at", "expires_at"),
     )
-    shown = ("id", "run_count", "created_at", "last_activity_at", "related")
+    shown = ("id", "run_count", "created_at", "last_activity_at", "deleted_at", "deleted_by", "related")
 
     @admin.display(description="title")
     def shown_title(self, session: Session) -> str:
@@ -101,6 +116,11 @@ class RunForm(CorrectionForm):
             columns.update(worker_id=None, claimed_at=None, lease_expires_at=None)
         return columns
 
+    def follow_up(self) -> None:
+        """A run is found by what is recorded now."""
+        if {"title", "error", "metadata", "spec", "model", "session"} & {*self.corrected}:
+            index_run(Run.objects.select_related("session").get(pk=self.instance.pk))
+
     def _check_end(self, cleaned: dict[str, Any]) -> None:
         status, started, finished = cleaned["status"], cleaned.get("started_at"), cleaned["finished_at"]
         final = status in FINAL
@@ -126,12 +146,12 @@ class RunForm(CorrectionForm):
 
 
 @admin.register(Run)
-class RunAdmin(OfOwnerAdmin, CorrectionAdmin):
+class RunAdmin(RunActions, OfOwnerAdmin, CorrectionAdmin):
     form = RunForm
     payloads = ("spec", "spec_exact", "metadata", "summary", "error")
     list_display = ("shown_title", "status", "kind", "agent", "owner", "created_at", "score")
     list_select_related = ("owner",)
-    list_filter = ("status", "kind", "owner")
+    list_filter = (DeletedFilter, "status", "kind", "owner")
     lookups = ("id__exact", "session__id__exact", "session__exact", "judged__id__exact", "retried__id__exact")
     search_help_text = "The beginning of an id, or the whole key of a session."
     editable = (
@@ -142,7 +162,8 @@ class RunAdmin(OfOwnerAdmin, CorrectionAdmin):
         *("id", "owner", "kind", "created_at", "updated_at", "attempt", "worker_id", "lease_expires_at"),
         *("cancel_requested_at", "cancel_requested_by", "cancel_reason", "cancel_acknowledged_at"),
         *("passed_count", "failed_count", "errored_count", "skipped_count", "score"),
-        *("rating_average", "rating_count", "input_tokens", "output_tokens", "cost", "related"),
+        *("rating_average", "rating_count", "input_tokens", "output_tokens", "cost", "size"),
+        *("expires_at", "deleted_at", "deleted_by", "related"),
     )
 
     @admin.display(description="title")

@@ -1,10 +1,12 @@
 """`/api/runs`: agentevals' API for durable evaluation runs, to the letter (CONTRACTS.md 1.1-1.3)."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from django.http import HttpResponse, JsonResponse
+from django.utils import timezone
 from ninja import Query, Router
 from ninja.errors import HttpError
 
@@ -20,14 +22,18 @@ from runs.api.schemas import (
 from runs.api.strict_json import JsonError, read_json
 from runs.api.token_auth import ApiRequest, TokenAuth
 from runs.exact import Json
-from runs.models import Run, SpecConflict, Token
+from runs.models import Action, Run, SpecConflict, request_cancel
+from runs.models.listing import find_runs
 from runs.models.paging import Cursor
 from runs.models.run import RunQuerySet
+from runs.query import Compare, Condition, OneOf, QueryError, parse
+from runs.query import Query as RunQuery
 from runs.submission import RunSubmission, SubmissionError, submit
 
 router = Router(tags=["Evaluation runs"], by_alias=True)
-may_read = TokenAuth(Token.Scope.READ)
-may_write = TokenAuth(Token.Scope.WRITE)
+may_view, may_submit, may_cancel = (
+    TokenAuth(action) for action in (Action.VIEW, Action.SUBMIT, Action.CANCEL)
+)
 
 type RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ERRORS: dict[int, type] = {401: ErrorOut, 403: ErrorOut, 422: ErrorOut}
@@ -35,7 +41,7 @@ _ERRORS: dict[int, type] = {401: ErrorOut, 403: ErrorOut, 422: ErrorOut}
 
 @router.post(
     "",
-    auth=may_write,
+    auth=may_submit,
     response={202: RunEnvelope, 409: ErrorOut, 413: ErrorOut, **_ERRORS},
     openapi_extra=body_of(RunSubmission),
     summary="Submit a run",
@@ -54,73 +60,83 @@ def submit_run(request: ApiRequest) -> HttpResponse:
     return _data(present_run(run), status=202)
 
 
-@router.get("", auth=may_read, response={200: RunsEnvelope, **_ERRORS}, summary="List runs, newest first")
+@router.get("", auth=may_view, response={200: RunsEnvelope, **_ERRORS}, summary="List runs, newest first")
 def list_runs(
     request: ApiRequest,
     status: Annotated[list[RunStatus], Query(default_factory=list, description="Repeat for several.")],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[datetime | None, Query(description="Runs created before this; ties are lost.")] = None,
     cursor: Annotated[str | None, Query(description="`X-Next-Cursor` of the page before.")] = None,
+    q: Annotated[str, Query(description="A search, such as `agent:helm -rating:5 timeout`.")] = "",
 ) -> HttpResponse:
-    """The header `X-Next-Cursor` is there while more follow."""
-    runs = _evaluations(request)
-    if status:
-        runs = runs.filter(status__in=status)
-    if before is not None:
-        runs = runs.filter(created_at__lt=_in_utc(before))
-    if cursor is not None:
-        try:
-            place = Cursor.parse(cursor)
-        except ValueError as error:
-            return _invalid(
-                [{"type": "value_error", "loc": ["query", "cursor"], "msg": str(error), "input": cursor}]
-            )
-        runs = runs.older_than(place.created_at, place.id)
-    page = list(runs.newest_first()[: limit + 1])
-    answer = _data([present_run(run) for run in page[:limit]])
-    if len(page) > limit:
-        last = page[limit - 1]
-        answer["X-Next-Cursor"] = str(Cursor(last.created_at, last.pk))
+    """The header `X-Next-Cursor` is there while more follow: after a short page as well, where a search
+    took long."""
+    try:
+        after = Cursor.parse(cursor) if cursor is not None else None
+        query = _asked(q, status, before)
+        found = find_runs(query, request.auth, after=after, size=limit)
+    except QueryError as error:
+        return _invalid([_in_query("q", q, one.message) for one in error.problems])
+    except ValueError as error:
+        return _invalid([_in_query("cursor", cursor, str(error))])
+    whole = Run.objects.visible_to(request.auth).in_bulk([run.pk for run in found.runs])
+    answer = _data([present_run(whole[run.pk]) for run in found.runs if run.pk in whole])
+    if found.older:
+        answer["X-Next-Cursor"] = str(found.older)
     return answer
 
 
+def _asked(q: str, statuses: Sequence[str], before: datetime | None) -> RunQuery:
+    """What the parameters ask, in the one language of queries."""
+    conditions = [Condition(OneOf("kind", (Run.Kind.EVALUATION,))), *parse(q, timezone.now()).conditions]
+    if statuses:
+        conditions.append(Condition(OneOf("status", tuple(statuses))))
+    if before is not None:
+        conditions.append(Condition(Compare("created", "<", _in_utc(before))))
+    return RunQuery(tuple(conditions))
+
+
+def _in_query(name: str, value: Json, message: str) -> dict[str, Json]:
+    return {"type": "value_error", "loc": ["query", name], "msg": message, "input": value}
+
+
 @router.get(
-    "/{run_id}", auth=may_read, response={200: RunEnvelope, 404: ErrorOut, **_ERRORS}, summary="Get a run"
+    "/{run_id}", auth=may_view, response={200: RunEnvelope, 404: ErrorOut, **_ERRORS}, summary="Get a run"
 )
 def get_run(request: ApiRequest, run_id: UUID) -> HttpResponse:
-    return _data(present_run(_run(request, run_id)))
+    return _data(present_run(_run(request, run_id, Action.VIEW)))
 
 
 @router.get(
     "/{run_id}/results",
-    auth=may_read,
+    auth=may_view,
     response={200: ResultsEnvelope, 404: ErrorOut, **_ERRORS},
     summary="Get a run's results, oldest first",
 )
 def get_results(request: ApiRequest, run_id: UUID) -> HttpResponse:
-    results = _run(request, run_id).results.order_by("created_at", "position")
+    results = _run(request, run_id, Action.VIEW).results.order_by("created_at", "position")
     return _data([present_result(result) for result in results])
 
 
 @router.post(
     "/{run_id}/cancel",
-    auth=may_write,
+    auth=may_cancel,
     response={200: RunEnvelope, 404: ErrorOut, **_ERRORS},
     summary="Cancel a run",
 )
 def cancel_run(request: ApiRequest, run_id: UUID) -> HttpResponse:
     """Ends a queued run at once and asks the worker of a running one to stop. A final run stays as it is."""
-    run = _run(request, run_id)
-    run.request_cancel(by=request.auth.display_name)
+    run = _run(request, run_id, Action.CANCEL)
+    request_cancel(run, by=request.auth.display_name)
     return _data(present_run(run))
 
 
-def _evaluations(request: ApiRequest) -> RunQuerySet:
-    return Run.objects.visible_to(request.auth).filter(kind=Run.Kind.EVALUATION)
+def _evaluations(request: ApiRequest, action: Action) -> RunQuerySet:
+    return Run.objects.allowing(request.auth, action).filter(kind=Run.Kind.EVALUATION)
 
 
-def _run(request: ApiRequest, run_id: UUID) -> Run:
-    run = _evaluations(request).filter(pk=run_id).first()
+def _run(request: ApiRequest, run_id: UUID, action: Action) -> Run:
+    run = _evaluations(request, action).filter(pk=run_id).first()
     if run is None:
         raise HttpError(404, f"run {run_id} not found")
     return run

@@ -9,8 +9,9 @@ from runs.demo import traces
 from runs.demo.story import Agent, Chance, Told
 from runs.evaluators import Evaluation, parse_eval_set, validate_eval_config
 from runs.exact import Json
-from runs.models import Owner, Result, Run, Status, append_events
-from runs.models.queue import CANCELLED, DEADLINE, LAST_LEASE_LOST, count_results
+from runs.models import Owner, Run, Status, append_events
+from runs.models.queue import CANCELLED, DEADLINE, LAST_LEASE_LOST
+from runs.models.result import record_results
 from runs.submission import normalised_spec
 from runs.traces import Group, TraceError, group_turns, read_traces
 from runs.worker.execute import result_of
@@ -72,8 +73,7 @@ def run_suite(owner: Owner, suite: Suite, night: Night, chance: Chance) -> Run:
     results = [result_of(run.pk, outcome, number) for number, outcome in enumerate(outcomes)]
     for number, result in enumerate(results):
         result.created_at = night.at + timedelta(seconds=2, milliseconds=40 * number)
-    Result.objects.bulk_create(results)
-    count_results(run)
+    record_results(run, results)
     return run
 
 
@@ -159,11 +159,7 @@ def _keep(
 
 
 def _describe(run: Run, groups: Sequence[Group]) -> None:
-    """What the worker tells of the traces: their history, their model, their tokens."""
-    turns = [turn for group in groups for turn in group.turns]
-    append_events(run, events_of(groups))
-    Run.objects.filter(pk=run.pk).update(
-        model=", ".join(dict.fromkeys(model for turn in turns for model in turn.models)),
-        input_tokens=sum(turn.input_tokens or 0 for turn in turns),
-        output_tokens=sum(turn.output_tokens or 0 for turn in turns),
-    )
+    """What the worker tells of the traces: their history and their model."""
+    append_events(run, events_of(groups), past=True)
+    models = dict.fromkeys(model for group in groups for turn in group.turns for model in turn.models)
+    Run.objects.filter(pk=run.pk).update(model=", ".join(models))

@@ -17,7 +17,7 @@ from runs.demo.agents import coding as coding_agent
 from runs.demo.evaluations import Night, Suite, break_suite, run_suite, suites
 from runs.demo.story import Agent, Chance, Step, Told, asks, breaks, says, told, uses
 from runs.exact import Json
-from runs.models import NewEvent, Owner, Run, Session, Status, User, append_events, put_artifact
+from runs.models import NewEvent, Owner, Run, Session, Status, Usage, User, append_events, put_artifact
 
 TASKS = 190  # spread over the month; with the special ones and the evaluations they make about 300 runs
 MARK = "demo"  # in a session's metadata: whose owner has the demo already
@@ -207,7 +207,15 @@ class _Loader:
         run = self._keep(agent, story, at, session, columns)
         for number, made in enumerate(story.made, 1):
             name = f"artifact-{number}"
-            put_artifact(run, name, made.name, made.parts, content=made.content, media_type=made.media_type)
+            put_artifact(
+                run,
+                name,
+                made.name,
+                made.parts,
+                content=made.content,
+                media_type=made.media_type,
+                past=True,
+            )
         return run
 
     def _lived(self, story: Told) -> Told:
@@ -223,7 +231,6 @@ class _Loader:
     def _keep(
         self, agent: Agent, story: Told, at: datetime, session: Session, columns: dict[str, Json]
     ) -> Run:
-        tokens_in, tokens_out = _tokens(story.steps)
         run = Run.objects.record_past(
             self.owner,
             story.status,
@@ -237,17 +244,15 @@ class _Loader:
             raw_status=agent.raw.get(story.status, ""),
             error=story.error,
             metadata=story.metadata,
-            input_tokens=tokens_in,
-            output_tokens=tokens_out,
-            cost=Decimal(tokens_in * 3 + tokens_out * 15) / 1_000_000,
             **columns,
         )
-        append_events(run, list(self._events(agent, story.steps, columns.get("started_at") or at)))
+        events = self._events(agent, story.steps, columns.get("started_at") or at)
+        append_events(run, list(events), past=True)
         run.refresh_from_db(fields=["event_count"])
         return run
 
     def _events(self, agent: Agent, steps: Iterable[Step], at: datetime) -> Iterator[NewEvent]:
-        call_id = ""
+        call_id, said = "", 0
         for step in steps:
             about: dict[str, Json] = (
                 {"duration_ms": round(step.seconds * 1000)} if step.role != "user" else {}
@@ -259,7 +264,9 @@ class _Loader:
             if step.role == "agent" and step.kind != "error":
                 about |= {"model": agent.model, "tokens": 180 + len(str(step.payload)) // 3}
             at += timedelta(seconds=step.seconds)
-            yield NewEvent(step.kind, {**step.payload, **about}, step.role, occurred_at=at)
+            payload = {**step.payload, **about}
+            yield NewEvent(step.kind, payload, step.role, occurred_at=at, usage=_usage(step, said))
+            said += len(str(step.payload))
 
     def _session_for(self, agent: Agent, story: Told, at: datetime) -> Session:
         """Some runs go on where the one before stopped; a ticket is a session of its own."""
@@ -303,15 +310,12 @@ class _Loader:
         return UUID(int=number & ~(0x3 << 62) | (0x2 << 62))
 
 
-def _tokens(steps: Iterable[Step]) -> tuple[int, int]:
-    """What such a run would cost: all that was said goes in again at every step of the agent."""
-    said = tokens_in = tokens_out = 0
-    for step in steps:
-        size = len(str(step.payload)) // 4
-        if step.role == "agent":
-            tokens_in, tokens_out = tokens_in + 420 + said, tokens_out + size
-        said += size
-    return tokens_in, tokens_out
+def _usage(step: Step, said: int) -> Usage:
+    """What a step of the agent would cost: all that was said, of that many characters, goes in again."""
+    if step.role != "agent":
+        return Usage()
+    tokens_in, tokens_out = 420 + said // 4, len(str(step.payload)) // 4
+    return Usage(tokens_in, tokens_out, Decimal(tokens_in * 3 + tokens_out * 15) / 1_000_000)
 
 
 _WAITING = told(

@@ -1,46 +1,91 @@
 """The domain: a module per word of DESIGN.md 2. Nothing in here knows of pages, API or worker."""
 
-from runs.models.access import Caller, OwnedQuerySet, owner_ids
+from runs.models.access import Action, Caller, NotAllowed, OwnedQuerySet, may, owner_ids, require, rights_of
 from runs.models.artifact import Artifact, put_artifact
 from runs.models.change import Change, correction
-from runs.models.event import Event, NewEvent, append_events
-from runs.models.feedback import OVERALL, Feedback, FeedbackVersion, give_feedback
+from runs.models.choice import Choice
+from runs.models.deletion import Extent, delete_runs, delete_session, restore_runs, restore_session
+from runs.models.event import Event, NewEvent, Usage, append_events
+from runs.models.feedback import OVERALL, Feedback, FeedbackVersion, give_feedback, withdraw_feedback
 from runs.models.owner import Membership, Owner
-from runs.models.queue import Claim, LeaseLost, claim_next
-from runs.models.result import Result
-from runs.models.run import FINAL, OPEN, Run, SpecConflict, Status
+from runs.models.queue import Claim, claim_next, requeue
+from runs.models.result import Result, record_results
+from runs.models.retention import Deletion, RetentionPolicy
+from runs.models.rollup import Rollup, RollupDelta
+from runs.models.run import IdTaken, LeaseLost, Run, SpecConflict
+from runs.models.search import SearchBlock, SearchDoc, SearchTerm
 from runs.models.session import Session
+from runs.models.status import FINAL, OPEN, Status
 from runs.models.token import Token
+from runs.models.transition import (
+    acknowledge_cancel,
+    finish,
+    force_cancel,
+    merge_metadata,
+    request_cancel,
+    retry,
+    transition,
+)
 from runs.models.user import SignInLink, User
 
 __all__ = [
     "FINAL",
     "OPEN",
     "OVERALL",
+    "Action",
     "Artifact",
     "Caller",
     "Change",
+    "Choice",
     "Claim",
+    "Deletion",
     "Event",
+    "Extent",
     "Feedback",
     "FeedbackVersion",
+    "IdTaken",
     "LeaseLost",
     "Membership",
     "NewEvent",
+    "NotAllowed",
     "OwnedQuerySet",
     "Owner",
     "Result",
+    "RetentionPolicy",
+    "Rollup",
+    "RollupDelta",
     "Run",
+    "SearchBlock",
+    "SearchDoc",
+    "SearchTerm",
     "Session",
     "SignInLink",
     "SpecConflict",
     "Status",
     "Token",
+    "Usage",
     "User",
+    "acknowledge_cancel",
     "append_events",
     "claim_next",
     "correction",
+    "delete_runs",
+    "delete_session",
+    "finish",
+    "force_cancel",
     "give_feedback",
+    "may",
+    "merge_metadata",
     "owner_ids",
     "put_artifact",
+    "record_results",
+    "request_cancel",
+    "requeue",
+    "require",
+    "restore_runs",
+    "restore_session",
+    "retry",
+    "rights_of",
+    "transition",
+    "withdraw_feedback",
 ]

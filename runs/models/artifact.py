@@ -1,7 +1,8 @@
 """Artifacts: what a run produced."""
 
+import base64
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models, transaction
 from django.db.models import F
@@ -9,7 +10,14 @@ from django.db.models.functions import Now
 
 from runs.exact import Json, clean_text, join_exact, split_exact
 from runs.models import triggers
+from runs.models.access import OwnedQuerySet
+from runs.models.event import NewEvent, append_events
 from runs.models.run import Run
+
+
+class ArtifactQuerySet(OwnedQuerySet["Artifact"]):
+    owner_path = "run__owner"
+    deleted_path = "run__deleted_at"
 
 
 class Artifact(models.Model):
@@ -23,7 +31,10 @@ class Artifact(models.Model):
     content = models.BinaryField(null=True)
     media_type = models.CharField(max_length=255, blank=True, default="")
     size = models.PositiveBigIntegerField(help_text="In bytes.")
+    complete = models.BooleanField(default=True, help_text="False while more chunks of it are to come.")
     created_at = models.DateTimeField(db_default=Now())
+
+    objects: ClassVar = ArtifactQuerySet.as_manager()
 
     class Meta:
         db_table = "artifact"
@@ -52,22 +63,55 @@ def put_artifact(
     parts: list[dict[str, Any]] | None = None,
     content: bytes | None = None,
     media_type: str = "",
-) -> Artifact:
-    """Keeps an artifact under its id, instead of the one that was there; the run's count follows."""
-    held, exact = split_exact(parts or [])
-    fields = {
+    *,
+    append: bool = False,
+    last_chunk: bool = True,
+    past: bool = False,
+) -> Artifact | None:
+    """Keeps an artifact under its id, instead of the one that was there; the run's counts follow.
+
+    With `append` the parts come behind those that are there; until the `last_chunk` it is not complete
+    (A2A's words). A final run keeps what it has: None, and the artifact is in the event `late_write`
+    (CONTRACTS.md 4.2), unless it is `past`, history from elsewhere.
+    """
+    with transaction.atomic():
+        held = Run.objects.select_for_update(of=("self",)).only("status").get(pk=run.pk)
+        if held.is_final and not past:
+            _note_late(run, artifact_id, name, parts or [], content, media_type)
+            return None
+        before = Artifact.objects.filter(run=run, artifact_id=clean_text(artifact_id)).first()
+        if append and before is not None:
+            parts = [*before.full_parts, *(parts or [])]
+            content = None if before.content is None else bytes(before.content)
+            name, media_type = name or before.name, media_type or before.media_type
+        fields = {**_fields(name, parts or [], content, media_type), "complete": last_chunk}
+        artifact, made = Artifact.objects.update_or_create(
+            run=run, artifact_id=clean_text(artifact_id), defaults=fields
+        )
+        Run.objects.filter(pk=run.pk).update(
+            artifact_count=F("artifact_count") + int(made),
+            size=F("size") + artifact.size - (before.size if before else 0),
+            updated_at=Now(),
+        )
+    return artifact
+
+
+def _fields(name: str, parts: list[dict[str, Any]], content: bytes | None, media_type: str) -> dict[str, Any]:
+    held, exact = split_exact(parts)
+    return {
         "name": clean_text(name),
         "parts": held,
         "parts_exact": exact,
         "content": content,
         "media_type": clean_text(media_type)[:255],
-        "size": len(content) if content is not None else len(json.dumps(parts or []).encode()),
+        "size": len(content) if content is not None else len(json.dumps(parts).encode()),
     }
-    with transaction.atomic():
-        Run.objects.select_for_update(of=("self",)).only("pk").get(pk=run.pk)
-        artifact, made = Artifact.objects.update_or_create(
-            run=run, artifact_id=clean_text(artifact_id), defaults=fields
-        )
-        if made:
-            Run.objects.filter(pk=run.pk).update(artifact_count=F("artifact_count") + 1, updated_at=Now())
-    return artifact
+
+
+def _note_late(
+    run: Run, artifact_id: str, name: str, parts: list[Any], content: bytes | None, media_type: str
+) -> None:
+    if content is not None:
+        file = {"name": name, "mimeType": media_type, "bytes": base64.b64encode(content).decode("ascii")}
+        parts = [*parts, {"kind": "file", "file": file}]
+    append_events(run, [NewEvent("artifact", {"artifact_id": artifact_id, "name": name, "parts": parts})])

@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
 
 from runs.exact import clean_text
 from runs.models import triggers
+from runs.models.access import OwnedQuerySet
 from runs.models.run import Run
+
+
+class ChangeQuerySet(OwnedQuerySet["Change"]):
+    owner_path = "run__owner"
+    deleted_path = "run__deleted_at"
 
 
 class Change(models.Model):
@@ -24,6 +31,8 @@ class Change(models.Model):
     old = models.JSONField(null=True)
     new = models.JSONField(null=True)
     at = models.DateTimeField(db_default=Now())
+
+    objects: ClassVar = ChangeQuerySet.as_manager()
 
     class Meta:
         db_table = "change"

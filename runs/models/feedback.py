@@ -1,13 +1,14 @@
 """Feedback: what one person or client said of one run."""
 
+import math
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models, transaction
 from django.db.models import Avg, Count, Q
 from django.db.models.functions import Now
 
-from runs.exact import Json, clean_text
+from runs.exact import Json, clean_text, split_exact
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
 from runs.models.run import Run
@@ -19,6 +20,7 @@ OVERALL = "overall"
 
 class FeedbackQuerySet(OwnedQuerySet["Feedback"]):
     owner_path = "run__owner"
+    deleted_path = "run__deleted_at"
 
 
 class Feedback(models.Model):
@@ -36,6 +38,7 @@ class Feedback(models.Model):
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects: ClassVar = FeedbackQuerySet.as_manager()
 
@@ -47,6 +50,9 @@ class Feedback(models.Model):
             models.UniqueConstraint(fields=["run", "author", "criterion"], name="feedback_once"),
             models.CheckConstraint(
                 condition=Q(rating=None) | Q(rating__gte=1, rating__lte=5), name="feedback_rating"
+            ),
+            models.CheckConstraint(
+                condition=Q(withdrawn_at=None) | Q(rating=None), name="feedback_withdrawn_has_no_rating"
             ),
         ]
         triggers = [
@@ -66,6 +72,7 @@ class FeedbackVersion(models.Model):
     comment = models.TextField(blank=True, default="")
     metadata = models.JSONField(default=dict)
     raw = models.JSONField(null=True)
+    withdrawn = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -85,16 +92,45 @@ def give_feedback(
     criterion: str = OVERALL,
     metadata: Json = None,
     at: datetime | None = None,
+    raw: Json = None,
 ) -> Feedback:
     """Keeps the author's current rating (1 to 5, or None) and comment, and the run's average with it.
 
-    `at` is when it was said: now, unless it comes from elsewhere. Raises ValueError for a rating that is
-    no whole number from 1 to 5.
+    `at` is when it was said: now, unless it comes from elsewhere; `raw` is what the client sent, where that
+    had another form. Raises ValueError for a rating that is no whole number from 1 to 5.
     """
     if rating is not None and (type(rating) is not int or not 1 <= rating <= 5):
         raise ValueError("rating must be a whole number from 1 to 5")
+    said = {
+        "rating": rating,
+        "comment": clean_text(comment),
+        "metadata": split_exact(metadata or {})[0],
+        "raw": split_exact(raw)[0],
+    }
+    return _keep(run, author, criterion, at, said)
+
+
+def withdraw_feedback(run: Run, author: User | Token, criterion: str = OVERALL) -> bool:
+    """Takes the author's rating back; what was said stays among the versions. False: there is none."""
+    given = Feedback.objects.filter(
+        run=run, author=author.actor, criterion=criterion, withdrawn_at__isnull=True
+    )
+    if not given.exists():
+        return False
+    _keep(run, author, criterion, None, {"rating": None, "comment": "", "metadata": {}, "raw": None}, True)
+    return True
+
+
+def _keep(
+    run: Run,
+    author: User | Token,
+    criterion: str,
+    at: datetime | None,
+    said: dict[str, Any],
+    withdrawn: bool = False,
+) -> Feedback:
     when = at or Now()
-    said = {"rating": rating, "comment": clean_text(comment), "metadata": metadata or {}}
+    current = {**said, "author_name": author.display_name, "withdrawn_at": when if withdrawn else None}
     with transaction.atomic():
         # Locked, so that two ratings at once do not leave an average that knows of one.
         Run.objects.select_for_update(of=("self",)).only("pk").get(pk=run.pk)
@@ -102,13 +138,11 @@ def give_feedback(
             run=run,
             author=author.actor,
             criterion=criterion,
-            defaults={**said, "author_name": author.display_name, "created_at": when, "updated_at": when},
+            defaults={**current, "created_at": when, "updated_at": when},
         )
         if not made:
-            Feedback.objects.filter(pk=feedback.pk).update(
-                **said, author_name=author.display_name, updated_at=when
-            )
-        FeedbackVersion.objects.create(feedback=feedback, created_at=when, **said)
+            Feedback.objects.filter(pk=feedback.pk).update(**current, updated_at=when)
+        FeedbackVersion.objects.create(feedback=feedback, created_at=when, withdrawn=withdrawn, **said)
         count_ratings(run)
     feedback.refresh_from_db()
     return feedback
@@ -118,6 +152,10 @@ def count_ratings(run: Run) -> None:
     """Makes the run's average and count of ratings true."""
     rated = Feedback.objects.filter(run=run, rating__isnull=False)
     totals = rated.aggregate(average=Avg("rating"), count=Count("pk"))
+    average = totals["average"]
     Run.objects.filter(pk=run.pk).update(
-        rating_average=totals["average"], rating_count=totals["count"], updated_at=Now()
+        rating_average=average,
+        rating_count=totals["count"],
+        rating=None if average is None else math.floor(average + 0.5),
+        updated_at=Now(),
     )

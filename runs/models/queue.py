@@ -12,24 +12,22 @@ from itertools import batched
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Avg, Count, F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from runs.exact import Json, clean_text, split_exact
+from runs.models.change import correction
 from runs.models.event import NewEvent, append_events
-from runs.models.result import Result
-from runs.models.run import Run, Status
+from runs.models.result import Result, record_results
+from runs.models.run import LeaseLost, Run, index_run
 from runs.models.session import Session
+from runs.models.status import Status, moved
 
 LAST_LEASE_LOST = "worker lease expired on the last attempt"
 CANCELLED = "cancelled by request"
 DEADLINE = "deadline_exceeded"
 APPENDED_AT_ONCE = 200
 PATIENCE = 5  # seconds; far more than we ever compute between two statements of a transaction
-
-
-class LeaseLost(Exception):
-    """The claim is not in the row any more: somebody took the run over, or ended it. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,7 @@ class Claim:
     def append(self, events: list[NewEvent]) -> None:
         """Appends to the run's history, some at a time: the heartbeat must get at the row in between."""
         for some in batched(events, APPENDED_AT_ONCE):
-            with self._held() as run:
-                append_events(run, some)
+            append_events(Run(pk=self.run_id), some, hold=self)
 
     def describe(self, session: Session | None, **columns: object) -> None:
         """Fills columns that lists show (agent, model, tokens), and the session where the run has none."""
@@ -62,20 +59,12 @@ class Claim:
             if session is not None and run.session_id is None:
                 columns["session"] = session
             Run.objects.filter(pk=run.pk).update(**columns, updated_at=Now())
+            index_run(Run.objects.select_related("session").get(pk=run.pk))
 
     def record(self, results: Iterable[Result]) -> None:
         """Keeps results, each once: one that is there takes the newer verdict (CONTRACTS.md 1.3)."""
         with self._held() as run:
-            Result.objects.bulk_create(
-                results,
-                update_conflicts=True,
-                unique_fields=["id"],
-                update_fields=[
-                    *("status", "score", "per_invocation_scores", "details", "details_exact"),
-                    *("error", "tokens", "latency_ms", "threshold"),
-                ],
-            )
-            count_results(run)
+            record_results(run, results)
 
     def succeed(self, summary: Json) -> None:
         self._end(Status.SUCCEEDED, summary=split_exact(summary)[0])
@@ -85,26 +74,24 @@ class Claim:
 
     def acknowledge_cancel(self) -> None:
         """Ends a run whose cancel was asked for; its results so far stay."""
-        self._write(
-            status=Status.CANCELLED,
-            error=CANCELLED,
-            finished_at=Now(),
-            cancel_acknowledged_at=Now(),
-            **_UNCLAIMED,
-        )
+        self._move(Status.CANCELLED, error=CANCELLED, cancel_acknowledged_at=Now(), **_UNCLAIMED)
 
     def release(self) -> None:
         """Gives the run back to the queue without spending the attempt: the worker stops."""
-        self._write(status=Status.QUEUED, attempt=F("attempt") - 1, **_UNCLAIMED)
+        self._move(Status.QUEUED, attempt=F("attempt") - 1, **_UNCLAIMED)
 
     def _end(self, status: Status, **columns: object) -> None:
         """A cancel that was asked for before this write wins over it (CONTRACTS.md 4.2)."""
-        unasked = self._run.filter(cancel_requested_at=None)
-        if not unasked.update(status=status, finished_at=Now(), updated_at=Now(), **_UNCLAIMED, **columns):
-            self.acknowledge_cancel()
+        with transaction.atomic():
+            _be_brief()
+            if moved(self._run.filter(cancel_requested_at=None), status, **columns, **_UNCLAIMED):
+                if "error" in columns:
+                    index_run(Run.objects.select_related("session").get(pk=self.run_id))
+            else:
+                self.acknowledge_cancel()
 
-    def _write(self, **columns: object) -> None:
-        if not self._run.update(**columns, updated_at=Now()):
+    def _move(self, to: Status, **columns: object) -> None:
+        if not moved(self._run, to, **columns):
             raise LeaseLost(self)
 
     @contextmanager
@@ -132,16 +119,28 @@ def claim_next(worker_id: str, lease: timedelta, max_attempts: int) -> Run | Non
         run = _next(_expired()) or _next(Run.objects.filter(kind=Run.Kind.EVALUATION, status=Status.QUEUED))
         if run is None:
             return None
-        Run.objects.filter(pk=run.pk).update(
-            status=Status.RUNNING,
+        moved(
+            Run.objects.filter(pk=run.pk),
+            Status.RUNNING,
             attempt=F("attempt") + 1,
             worker_id=worker_id,
             claimed_at=Now(),
             lease_expires_at=Now() + lease,
             started_at=Coalesce(F("started_at"), Now()),
-            updated_at=Now(),
         )
         return Run.objects.select_related("owner").get(pk=run.pk)
+
+
+def requeue(run: Run, by: str, reason: str, request_id: str = "") -> bool:
+    """Takes a running evaluation from its worker, which cannot write any more, and lets another one have it.
+
+    False: it does not run, is deleted, or is to be cancelled. Raises ValueError without a reason.
+    """
+    with correction(by, reason, request_id):
+        stuck = Run.objects.filter(
+            pk=run.pk, kind=Run.Kind.EVALUATION, status=Status.RUNNING, cancel_requested_at=None
+        )
+        return bool(moved(stuck.filter(deleted_at=None), Status.QUEUED, **_UNCLAIMED))
 
 
 def end_lost_runs(max_attempts: int) -> int:
@@ -150,13 +149,12 @@ def end_lost_runs(max_attempts: int) -> int:
     Their worker id stays in the row and tells who it was (CONTRACTS.md 1.2).
     """
     with transaction.atomic(savepoint=False):
-        ended = {"finished_at": Now(), "updated_at": Now()}
-        cancelled = _expired_rows(cancel_requested_at__isnull=False).update(
-            status=Status.CANCELLED, cancel_acknowledged_at=Now(), **ended
+        asked, spent = (
+            _expired_rows(cancel_requested_at__isnull=False),
+            _expired_rows(attempt__gte=max_attempts),
         )
-        failed = _expired_rows(attempt__gte=max_attempts).update(
-            status=Status.FAILED, error=LAST_LEASE_LOST, **ended
-        )
+        cancelled = moved(asked, Status.CANCELLED, cancel_acknowledged_at=Now())
+        failed = moved(spent, Status.FAILED, error=LAST_LEASE_LOST)
     return cancelled + failed
 
 
@@ -165,13 +163,6 @@ def cancels_asked(claims: Iterable[Claim]) -> set[UUID]:
     ids = [claim.run_id for claim in claims]
     asked = Run.objects.filter(pk__in=ids, status=Status.RUNNING, cancel_requested_at__isnull=False)
     return set(asked.values_list("pk", flat=True))
-
-
-def count_results(run: Run) -> None:
-    """Makes the run's counts of results and its score true."""
-    counts = {f"{status}_count": Count("pk", filter=Q(status=status)) for status in Result.Status.values}
-    totals = Result.objects.filter(run=run).aggregate(**counts, score=Avg("score"))
-    Run.objects.filter(pk=run.pk).update(**totals, updated_at=Now())
 
 
 def _be_brief() -> None:
@@ -195,5 +186,6 @@ def _expired_rows(**conditions: object) -> QuerySet[Run]:
 
 
 def _next(runs: QuerySet[Run]) -> Run | None:
-    locked = runs.select_for_update(skip_locked=True, of=("self",)).order_by("created_at", "id")
+    kept = runs.filter(deleted_at=None)
+    locked = kept.select_for_update(skip_locked=True, of=("self",)).order_by("created_at", "id")
     return locked.only("pk").first()

@@ -1,19 +1,23 @@
 """Results: what one evaluator said of one item."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Avg, Count, Q
 from django.db.models.functions import Now
 
 from runs.exact import Json, join_exact
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
 from runs.models.run import Run
+from runs.models.search import OF_RESULTS, add_to_doc, clean_sign, doc_of
+from runs.words import Found
 
 
 class ResultQuerySet(OwnedQuerySet["Result"]):
     owner_path = "run__owner"
+    deleted_path = "run__deleted_at"
 
 
 class Result(models.Model):
@@ -61,6 +65,7 @@ class Result(models.Model):
         ]
         indexes = [models.Index(fields=["run", "created_at", "position"], name="result_list")]
         triggers = [
+            *triggers.roll_up_results(),
             triggers.alterations("alterations", ["run_id", "item_id", "evaluator_name"], run="OLD.run_id"),
             triggers.corrections(
                 "corrections",
@@ -77,3 +82,37 @@ class Result(models.Model):
     def full_details(self) -> Json:
         """The details exactly as the evaluator gave them."""
         return join_exact(self.details, self.details_exact)
+
+
+def record_results(run: Run, results: Iterable[Result]) -> None:
+    """Keeps results, each once: one that is there takes the newer verdict (CONTRACTS.md 1.3).
+
+    The caller holds the run's row, so that its counts are those of all results.
+    """
+    kept = Result.objects.bulk_create(
+        results,
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=[
+            *("status", "score", "per_invocation_scores", "details", "details_exact"),
+            *("error", "tokens", "latency_ms", "threshold"),
+        ],
+    )
+    count_results(run)
+    note_evaluators(run, {result.evaluator_name for result in kept})
+
+
+def note_evaluators(run: Run, names: Iterable[str]) -> None:
+    """Makes the run findable by who judged it."""
+    found = Found()
+    for name in names:
+        found.mark(clean_sign(f"=evaluator:{name}"))
+    if found.positions:
+        add_to_doc(run.pk, OF_RESULTS, doc_of(found))
+
+
+def count_results(run: Run) -> None:
+    """Makes the run's counts of results and its score true."""
+    counts = {f"{status}_count": Count("pk", filter=Q(status=status)) for status in Result.Status.values}
+    totals = Result.objects.filter(run=run).aggregate(**counts, score=Avg("score"))
+    Run.objects.filter(pk=run.pk).update(**totals, updated_at=Now())

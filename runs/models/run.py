@@ -1,50 +1,52 @@
 """Runs: pieces of work, and the queue of those that our worker does."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
-from django.contrib.postgres.indexes import GinIndex
 from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from runs.exact import Json, clean_text, join_exact, split_exact
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
 from runs.models.ids import uuid7
 from runs.models.owner import Owner
+from runs.models.search import OF_RUN, OF_SPEC, SearchDoc, put_doc, run_doc, spec_doc
 from runs.models.session import Session
+from runs.models.status import FINAL, OPEN, Status
+from runs.redaction import redacted_spec
 
-
-class Status(models.TextChoices):
-    """The one set of statuses; what a protocol called it is in `raw_status` (DESIGN.md 2)."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    INPUT_REQUIRED = "input_required", "Needs input"
-    PAUSED = "paused"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
-OPEN = frozenset(set(Status) - FINAL)
+AGENT_LENGTH = 300  # characters; an index entry of PostgreSQL has a limit
 
 # What no list reads (DESIGN.md 3.4): a spec may hold megabytes.
 PAYLOADS = ("spec", "spec_exact", "metadata", "summary")
 
+_NEWEST = ("-created_at", "-id")
+_KEPT = Q(deleted_at__isnull=True)
+
 
 class SpecConflict(ValueError):
-    """The run id is taken: by another spec, or by another owner, whose run is not shown."""
+    """The run id is taken: by another spec, or by a run that is not shown, such as another owner's."""
 
     def __init__(self, persisted: "Run | None") -> None:
         super().__init__("run_id already exists with a different spec")
         self.persisted = persisted
 
 
+class IdTaken(ValueError):
+    """The run id is another owner's, or of another kind of run; nothing is told of it (RELIABILITY.md R7)."""
+
+
+class LeaseLost(Exception):
+    """The claim is not in the row any more: somebody took the run over, or ended it. Nothing was written."""
+
+
 class RunQuerySet(OwnedQuerySet["Run"]):
+    deleted_path = "deleted_at"
+
     def for_list(self) -> Self:
         return self.defer(*PAYLOADS).select_related("session", "owner")
 
@@ -71,22 +73,57 @@ class RunQuerySet(OwnedQuerySet["Run"]):
             title=clean_text(title),
             spec=held,
             spec_exact=exact,
+            size=_size(spec),
         )
         with transaction.atomic():
             self.bulk_create([run], ignore_conflicts=True)
             kept = self.select_related("owner").get(pk=run.pk)
-            if kept.owner_id != owner.pk:
+            if kept.owner_id != owner.pk or kept.deleted_at is not None:
                 raise SpecConflict(None)
             if kept.full_spec != spec:
                 raise SpecConflict(kept)
+            _index_new(kept)
+        return kept
+
+    def open_task(
+        self,
+        owner: Owner,
+        session: Session | None = None,
+        run_id: UUID | None = None,
+        agent: str = "",
+        raw_status: str = "",
+        metadata: dict[str, Json] | None = None,
+    ) -> "Run":
+        """The task of this id, queued if it is new; one that is there comes back as it is.
+
+        Raises IdTaken where the id is another owner's, an evaluation's, or deleted.
+        """
+        run = self.model(
+            id=run_id or uuid7(),
+            owner=owner,
+            session=session,
+            kind=Run.Kind.TASK,
+            status=Status.QUEUED,
+            agent=clean_text(agent)[:AGENT_LENGTH],
+            raw_status=clean_text(raw_status),
+            metadata=split_exact(metadata or {})[0],
+        )
+        with transaction.atomic():
+            self.bulk_create([run], ignore_conflicts=True)
+            kept = self.select_related("owner").get(pk=run.pk)
+            if (kept.owner_id, kept.kind, kept.deleted_at) != (owner.pk, Run.Kind.TASK, None):
+                raise IdTaken(f"the id {run.pk} is taken")
+            _index_new(kept)
         return kept
 
     def record_past(self, owner: Owner, status: str, created_at: datetime, **fields: Any) -> "Run":
         """Keeps a run that happened elsewhere or before, with its own times: `started_at`, `finished_at`.
 
-        It comes in as it ended; nothing of it was queued here.
+        It comes in as it ended; nothing of it was queued here. Its history follows by `append_events` and
+        `put_artifact`, which are told that it is `past`.
         """
-        held, exact = split_exact(fields.pop("spec", None))
+        spec = fields.pop("spec", None)
+        held, exact = split_exact(spec)
         run = self.model(
             owner=owner,
             status=status,
@@ -94,9 +131,12 @@ class RunQuerySet(OwnedQuerySet["Run"]):
             updated_at=fields.get("finished_at") or created_at,
             spec=held,
             spec_exact=exact,
+            size=0 if spec is None else _size(spec),
             **fields,
         )
-        run.save(force_insert=True)
+        with transaction.atomic():
+            run.save(force_insert=True)
+            index_run(run)
         return run
 
 
@@ -137,6 +177,10 @@ class Run(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True, editable=False)
     lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    deleted_by = models.TextField(blank=True, default="", editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="When it may be deleted for good.")
+
     cancel_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancel_requested_by = models.TextField(blank=True, default="", editable=False)
     cancel_reason = models.TextField(blank=True, default="", editable=False)
@@ -147,6 +191,12 @@ class Run(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    size = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Of its spec, events and artifacts, in bytes."
+    )
+    search_block = models.BigIntegerField(  # filled by a trigger
+        null=True, editable=False, help_text="Where it is searched: models.search."
+    )
     event_count = models.PositiveIntegerField(default=0, editable=False)
     artifact_count = models.PositiveIntegerField(default=0, editable=False)
     passed_count = models.PositiveIntegerField(default=0, editable=False)
@@ -156,6 +206,9 @@ class Run(models.Model):
     score = models.FloatField(null=True, blank=True, editable=False)
     rating_average = models.FloatField(null=True, blank=True, editable=False)
     rating_count = models.PositiveIntegerField(default=0, editable=False)
+    rating = models.SmallIntegerField(
+        null=True, blank=True, editable=False, help_text="The average, rounded: what lists are filtered by."
+    )
     input_tokens = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
     output_tokens = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
     cost = models.DecimalField(
@@ -185,14 +238,25 @@ class Run(models.Model):
             ),
         ]
         indexes = [
-            # The runs page, GET /api/runs; the second where somebody belongs to several owners: no index
-            # that begins with the owner gives one order for all of them.
-            models.Index(fields=["owner", "-created_at", "-id"], name="run_list"),
-            models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            # The lists of one owner, by what they are filtered by. Several values are several ranges of an
+            # index, merged (models.listing), and so are several owners.
+            models.Index(fields=["owner", *_NEWEST], name="run_list", condition=_KEPT),
+            models.Index(fields=["owner", "kind", *_NEWEST], name="run_kind_list", condition=_KEPT),
             models.Index(
-                fields=["owner", "status", "-created_at", "-id"], name="run_list_status"
-            ),  # the same, filtered
-            models.Index(fields=["session", "-created_at", "-id"], name="run_session"),  # the session page
+                fields=["owner", "kind", "status", *_NEWEST], name="run_status_list", condition=_KEPT
+            ),
+            models.Index(fields=["owner", "agent", *_NEWEST], name="run_agent_list", condition=_KEPT),
+            models.Index(
+                fields=["owner", "agent", "status", *_NEWEST], name="run_agent_status_list", condition=_KEPT
+            ),
+            models.Index(
+                fields=["owner", "rating", *_NEWEST],
+                name="run_rating_list",
+                condition=_KEPT & Q(rating__isnull=False),
+            ),
+            # With the deleted ones: before a session goes, PostgreSQL looks for runs that still point to it.
+            models.Index(fields=["session", *_NEWEST], name="run_session"),
+            models.Index(fields=_NEWEST, name="run_newest"),  # the admin, which shows deleted ones as well
             models.Index(  # a worker's claim of the oldest
                 fields=["created_at", "id"], name="run_queue", condition=Q(kind="evaluation", status="queued")
             ),
@@ -201,11 +265,20 @@ class Run(models.Model):
                 name="run_leases",
                 condition=Q(kind="evaluation", status="running"),
             ),
-            GinIndex(fields=["metadata"], name="run_metadata"),
+            models.Index(  # what is to be purged
+                fields=["deleted_at", "id"], name="run_deleted", condition=Q(deleted_at__isnull=False)
+            ),
+            models.Index(
+                fields=["expires_at", "id"], name="run_expiry", condition=Q(expires_at__isnull=False)
+            ),
         ]
         triggers = [
             triggers.final_needs_reason(),
+            *triggers.assign_block(),
             triggers.count_runs(),
+            triggers.note_choices("agent", "model"),
+            triggers.note_metadata_keys(),
+            *triggers.roll_up_runs(),
             triggers.alterations(
                 "alterations",
                 ["owner_id", "session_id", "kind", "judged_id", "retried_id", "agent", "title", "created_at"],
@@ -214,7 +287,10 @@ class Run(models.Model):
             triggers.alterations("spec_alterations", ["spec", "spec_exact"], run="OLD.id"),
             triggers.corrections(
                 "corrections",
-                ["status", "raw_status", "error", "summary", "metadata", "started_at", "finished_at"],
+                [
+                    *("status", "raw_status", "error", "summary", "metadata", "started_at", "finished_at"),
+                    "deleted_at",
+                ],
                 run="OLD.id",
                 final=triggers.RUN_IS_FINAL,
             ),
@@ -245,21 +321,22 @@ class Run(models.Model):
         """How long it took, or has taken until `now`; None before it starts."""
         return None if self.started_at is None else (self.finished_at or now) - self.started_at
 
-    def request_cancel(self, by: str, reason: str = "") -> None:
-        """Ends a queued run at once; asks whoever works at a running one to stop. Safe to repeat.
 
-        A final run stays as it is, and a second request keeps the first one's person and reason.
-        """
-        asked = {
-            "cancel_requested_by": clean_text(by),
-            "cancel_reason": clean_text(reason),
-            "updated_at": Now(),
-        }
-        asked_at = Coalesce(F("cancel_requested_at"), Now())
-        this = Run.objects.filter(pk=self.pk)
-        ended = this.filter(status=Status.QUEUED).update(
-            status=Status.CANCELLED, finished_at=Now(), cancel_requested_at=asked_at, **asked
-        )
-        if not ended:
-            this.filter(status__in=OPEN, cancel_requested_at=None).update(cancel_requested_at=Now(), **asked)
-        self.refresh_from_db()
+def index_run(run: Run) -> None:
+    """Makes what the run says of itself searchable: called by each verb that changes it."""
+    signs = [f"=model:{run.model}"] if run.model else []
+    if run.session is not None:
+        signs.append(f"=source:{run.session.source}")
+    put_doc(run.pk, OF_RUN, run_doc(run.title, run.error, run.metadata, signs))
+    if run.spec is not None:  # redacted: who searches must not be able to guess a secret bit by bit
+        put_doc(run.pk, OF_SPEC, spec_doc(redacted_spec(run.spec)))
+
+
+def _index_new(run: Run) -> None:
+    """Not a run that was there: what we have read of it may be old by now."""
+    if not SearchDoc.objects.filter(run_id=run.pk, seq=OF_RUN).exists():
+        index_run(run)
+
+
+def _size(spec: Json) -> int:
+    return len(json.dumps(spec))

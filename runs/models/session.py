@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models import Q
+from django.db.models.functions import Now, TruncSecond
 
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
@@ -15,9 +16,17 @@ KEY_LENGTH = 500  # characters; an index entry of PostgreSQL has a limit
 
 
 class SessionQuerySet(OwnedQuerySet["Session"]):
+    deleted_path = "deleted_at"
+
     def open(self, owner: Owner, source: str, key: str, agent: str = "") -> "Session":
-        """The session that its client calls `key` (at most KEY_LENGTH characters), made if it is new."""
+        """The session that its client calls `key` (at most KEY_LENGTH characters), made if it is new.
+
+        One that was deleted is there again, without its deleted runs: what is new must not be hidden.
+        """
         session, _ = self.get_or_create(owner=owner, source=source, key=key, defaults={"agent": agent})
+        if session.deleted_at is not None:
+            self.filter(pk=session.pk).update(deleted_at=None, deleted_by="")
+            session.deleted_at = None
         return session
 
 
@@ -35,7 +44,14 @@ class Session(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
-    last_activity_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_activity_at = models.DateTimeField(
+        db_default=TruncSecond(Now()), editable=False, help_text="To the second."
+    )
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    deleted_by = models.TextField(blank=True, default="", editable=False)
+    emptied_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the last of its runs so far was deleted for good."
+    )
     run_count = models.PositiveIntegerField(default=0, editable=False)
 
     objects: ClassVar = SessionQuerySet.as_manager()
@@ -45,15 +61,29 @@ class Session(models.Model):
         constraints = [models.UniqueConstraint(fields=["owner", "source", "key"], name="session_key")]
         indexes = [
             # The sessions page, of one owner and of several.
-            models.Index(fields=["owner", "-created_at", "-id"], name="session_list"),
+            models.Index(
+                fields=["owner", "-created_at", "-id"],
+                name="session_list",
+                condition=Q(deleted_at__isnull=True),
+            ),
             models.Index(fields=["-created_at", "-id"], name="session_newest"),
             GinIndex(fields=["metadata"], name="session_metadata"),
+            # What is to be purged: models.retention.
+            models.Index(
+                fields=["deleted_at", "id"], name="session_deleted", condition=Q(deleted_at__isnull=False)
+            ),
+            models.Index(
+                fields=["owner", "emptied_at"], name="session_emptied", condition=Q(emptied_at__isnull=False)
+            ),
         ]
         triggers = [
+            triggers.note_choices("source"),
             triggers.alterations(
                 "alterations", ["owner_id", "source", "key", "title", "agent", "created_at"]
             ),
-            triggers.corrections("corrections", ["metadata", "started_at", "completed_at", "expires_at"]),
+            triggers.corrections(
+                "corrections", ["metadata", "started_at", "completed_at", "expires_at", "deleted_at"]
+            ),
         ]
 
     def __str__(self) -> str:

@@ -82,9 +82,6 @@ class Token(models.Model):
     def display_name(self) -> str:
         return f"token {self.name}"
 
-    def may(self, scope: str) -> bool:
-        return scope in self.scopes
-
     def note_use(self) -> None:
         """Keeps the minute of the last use: more would be a write for every read."""
         stale = Q(last_used_at=None) | Q(last_used_at__lt=TruncMinute(Now()))

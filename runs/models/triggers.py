@@ -2,6 +2,7 @@
 
 import pgtrigger
 
+RUNS_PER_BLOCK = 256  # of models.search, on average
 _FINAL = "('succeeded', 'failed', 'cancelled')"
 RUN_IS_FINAL = f"OLD.status IN {_FINAL}"
 RUN_OF_ROW_IS_FINAL = f"EXISTS (SELECT FROM run WHERE id = OLD.run_id AND status IN {_FINAL})"
@@ -44,35 +45,108 @@ def final_needs_reason() -> pgtrigger.Trigger:
 
 
 def append_only() -> pgtrigger.Trigger:
-    """Rows that are written once: history, changes, versions of feedback."""
+    """Rows that are written once: history, changes, versions of feedback. Only purging takes them away."""
     return pgtrigger.Trigger(
         name="append_only",
         operation=pgtrigger.Update | pgtrigger.Delete,
         when=pgtrigger.Before,
         func="""
+            IF TG_OP = 'DELETE' AND current_setting('runfolio.purging', true) = 'on' THEN
+                RETURN OLD;
+            END IF;
             RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
         """,
     )
 
 
 def count_runs() -> pgtrigger.Trigger:
-    """Keeps the session's number of runs and last activity true, however a run comes to it or leaves."""
+    """Keeps the session's number of runs and last activity true, however a run comes to it or leaves.
+
+    A deleted run does not count. Activity is kept to the second: writers of one session would queue for
+    its row otherwise.
+    """
     return pgtrigger.Trigger(
         name="count_runs",
-        operation=pgtrigger.Insert | pgtrigger.UpdateOf("session_id") | pgtrigger.Delete,
+        operation=pgtrigger.Insert | pgtrigger.UpdateOf("session_id", "deleted_at") | pgtrigger.Delete,
         when=pgtrigger.After,
         func="""
-            IF TG_OP <> 'INSERT' AND OLD.session_id IS NOT NULL THEN
+            IF TG_OP <> 'INSERT' AND OLD.session_id IS NOT NULL AND OLD.deleted_at IS NULL THEN
                 UPDATE session SET run_count = run_count - 1 WHERE id = OLD.session_id;
             END IF;
-            IF TG_OP <> 'DELETE' AND NEW.session_id IS NOT NULL THEN
+            IF TG_OP <> 'DELETE' AND NEW.session_id IS NOT NULL AND NEW.deleted_at IS NULL THEN
                 UPDATE session
-                SET run_count = run_count + 1, last_activity_at = greatest(last_activity_at, NEW.created_at)
+                SET run_count = run_count + 1,
+                    last_activity_at = greatest(last_activity_at, date_trunc('second', NEW.created_at))
                 WHERE id = NEW.session_id;
             END IF;
             RETURN NULL;
         """,
     )
+
+
+def assign_block() -> list[pgtrigger.Trigger]:
+    """Puts a run into its owner's block of its time (models.search), whoever writes it.
+
+    Now and then a run that is the newest opens a block; chance decides, since all would wait for a
+    counter. Opening waits for nobody: while others make runs it is left to a later one. Those who make a
+    run hold its block meanwhile and look again, so that blocks never overlap in time.
+    """
+    moved = "OLD.owner_id <> NEW.owner_id OR OLD.created_at <> NEW.created_at"
+    return [
+        pgtrigger.Trigger(
+            name="assign_block",
+            operation=pgtrigger.Insert,
+            when=pgtrigger.Before,
+            condition=pgtrigger.Condition("NEW.search_block IS NULL"),
+            declare=_BLOCKS,
+            func=f"{_OPEN_BLOCK} {_FIND_BLOCK}",
+        ),
+        pgtrigger.Trigger(
+            name="reassign_block",
+            operation=pgtrigger.UpdateOf("owner_id", "created_at"),
+            when=pgtrigger.Before,
+            condition=pgtrigger.Condition(moved),
+            declare=_BLOCKS,
+            func=_FIND_BLOCK,
+        ),
+    ]
+
+
+_BLOCKS = [("held", "bigint"), ("latest", "bigint")]
+_OPEN_BLOCK = f"""
+            IF random() * {RUNS_PER_BLOCK} < 1 AND NEW.created_at <= now() THEN
+                SELECT id INTO held FROM search_block
+                WHERE owner_id = NEW.owner_id ORDER BY from_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED;
+                IF held IS NOT NULL THEN
+                    INSERT INTO search_block (owner_id, from_at)
+                    SELECT NEW.owner_id, NEW.created_at
+                    WHERE NOT EXISTS (
+                        SELECT FROM run WHERE owner_id = NEW.owner_id AND created_at >= NEW.created_at
+                    ) AND NOT EXISTS (
+                        SELECT FROM search_block WHERE owner_id = NEW.owner_id AND from_at >= NEW.created_at
+                    );
+                END IF;
+            END IF;
+"""
+_FIND_BLOCK = """
+            LOOP
+                SELECT id INTO held FROM search_block
+                WHERE owner_id = NEW.owner_id AND from_at <= NEW.created_at
+                ORDER BY from_at DESC LIMIT 1 FOR KEY SHARE;
+                IF held IS NULL THEN
+                    INSERT INTO search_block (owner_id, from_at)
+                    VALUES (NEW.owner_id, '0001-01-01 00:00:00+00')
+                    ON CONFLICT DO NOTHING;
+                    CONTINUE;
+                END IF;
+                SELECT id INTO latest FROM search_block
+                WHERE owner_id = NEW.owner_id AND from_at <= NEW.created_at
+                ORDER BY from_at DESC LIMIT 1;
+                EXIT WHEN held = latest;
+            END LOOP;
+            NEW.search_block := held;
+            RETURN NEW;
+"""
 
 
 def _changes(name: str, columns: list[str], run: str, condition: str) -> pgtrigger.Trigger:
@@ -104,4 +178,179 @@ def _compare(column: str, run: str, condition: str) -> str:
                 VALUES
                     (actor, reason, request, TG_TABLE_NAME, OLD.id::text, {run}, '{column}',
                      to_jsonb(OLD.{column}), to_jsonb(NEW.{column}));
-            END IF;"""  # noqa: S608  names from the models, no input
+            END IF;"""
+
+
+# ── Choices ────────────────────────────────────────────────────────────────
+def note_choices(*columns: str) -> pgtrigger.Trigger:
+    """Keeps the values of these columns as choices of a filter (models.choice)."""
+    return pgtrigger.Trigger(
+        name="note_choices",
+        operation=pgtrigger.Insert | pgtrigger.UpdateOf("owner_id", *columns),
+        when=pgtrigger.After,
+        func="\n".join(
+            f"IF NEW.{column} <> '' THEN {_choice('NEW.owner_id', column, f'NEW.{column}')}; END IF;"
+            for column in columns
+        )
+        + "\nRETURN NULL;",
+    )
+
+
+def note_metadata_keys() -> pgtrigger.Trigger:
+    """Keeps the keys of a run's metadata as choices; more than a hundred are no labels."""
+    keys = "(SELECT key FROM jsonb_object_keys(NEW.metadata) AS key LIMIT 100) AS keys"
+    return pgtrigger.Trigger(
+        name="note_metadata_keys",
+        operation=pgtrigger.Insert | pgtrigger.UpdateOf("owner_id", "metadata"),
+        when=pgtrigger.After,
+        condition=pgtrigger.Condition("jsonb_typeof(NEW.metadata) = 'object' AND NEW.metadata <> '{}'"),
+        func=f"{_choice('NEW.owner_id', 'metadata', 'key', keys)}; RETURN NULL;",
+    )
+
+
+def _choice(owner: str, field: str, value: str, source: str = "(SELECT) AS one") -> str:
+    """Looks before it writes: nearly every value is there already."""
+    return f"""
+            INSERT INTO choice (owner_id, field, value)
+            SELECT DISTINCT {owner}, '{field}', left({value}, 300) FROM {source}
+            WHERE NOT EXISTS (
+                SELECT FROM choice AS known
+                WHERE (known.owner_id, known.field, known.value) = ({owner}, '{field}', left({value}, 300))
+            )
+            ON CONFLICT DO NOTHING"""
+
+
+# ── Rollups ────────────────────────────────────────────────────────────────
+ROLLUP_KEY = ("owner_id", "day", "kind", "agent", "evaluator")
+_OF_A_RUN = {
+    "succeeded_runs": "({0}.status = 'succeeded')::int",
+    "failed_runs": "({0}.status = 'failed')::int",
+    "cancelled_runs": "({0}.status = 'cancelled')::int",
+    "duration": "coalesce((extract(epoch FROM {0}.finished_at - {0}.started_at) * 1000)::bigint, 0)",
+    "duration_count": "({0}.started_at IS NOT NULL)::int",
+    "input_tokens": "coalesce({0}.input_tokens, 0)",
+    "output_tokens": "coalesce({0}.output_tokens, 0)",
+    "cost": "coalesce({0}.cost, 0)",
+    "rating_sum": "coalesce(round({0}.rating_average * {0}.rating_count)::bigint, 0)",
+    "rating_count": "{0}.rating_count",
+}
+_OF_A_RESULT = {
+    "passed": "({0}.status = 'passed')::int",
+    "failed": "({0}.status = 'failed')::int",
+    "errored": "({0}.status = 'errored')::int",
+    "skipped": "({0}.status = 'skipped')::int",
+    # As decimals, whose sum does not depend on their order; what is no number of use is no score.
+    "score_sum": "CASE WHEN abs({0}.score) < 1e15 THEN {0}.score::numeric(40, 12) ELSE 0 END",
+    "score_count": "(abs({0}.score) < 1e15 IS TRUE)::int",
+    "duration": "coalesce({0}.latency_ms, 0)",
+    "duration_count": "({0}.latency_ms IS NOT NULL)::int",
+}
+ROLLED_UP = tuple(dict.fromkeys([*_OF_A_RUN, *_OF_A_RESULT]))
+_KEYS, _SUMS = ", ".join(ROLLUP_KEY), ", ".join(ROLLED_UP)
+_INTO = f"INSERT INTO rollup_delta ({_KEYS}, {_SUMS})"
+# A run whose results move along with it, or that begins or ceases to count.
+_MOVED = """(OLD.owner_id, OLD.kind, OLD.agent, OLD.created_at, OLD.deleted_at)
+            IS DISTINCT FROM (NEW.owner_id, NEW.kind, NEW.agent, NEW.created_at, NEW.deleted_at)"""
+
+
+def share_of_run(row: str, source: str = "", sign: str = "+") -> str:
+    """SQL for what the run `row` adds to its rollup: a row, or none while it does not count."""
+    where = f"{row}.status IN {_FINAL} AND {row}.deleted_at IS NULL"
+    return f"SELECT {_key(row, evaluator="''")}, {_values(_OF_A_RUN, row, sign)} {source} WHERE {where}"
+
+
+def share_of_results(run: str, result: str, source: str, sign: str = "+") -> str:
+    """SQL for what the rows `result` of the run `run` add to the rollups of their evaluators."""
+    key = _key(run, evaluator=f"{result}.evaluator_name")
+    return f"SELECT {key}, {_values(_OF_A_RESULT, result, sign)} {source} AND {run}.deleted_at IS NULL"
+
+
+def added_up(*shares: str) -> str:
+    """SQL for the sums of these shares that are not all nothing."""
+    sums = ", ".join(f"sum({name})" for name in ROLLED_UP)
+    some = " OR ".join(f"sum({name}) <> 0" for name in ROLLED_UP)
+    rows = "\nUNION ALL ".join(shares)
+    shares_of_all = f"({rows}) AS shares ({_KEYS}, {_SUMS})"
+    return f"SELECT {_KEYS}, {sums} FROM {shares_of_all} GROUP BY {_KEYS} HAVING {some}"
+
+
+def roll_up_runs() -> list[pgtrigger.Trigger]:
+    """Appends what a run adds to the rollups, or takes away, however it changes."""
+    results = [
+        share_of_results(row, "result", f"FROM result WHERE result.run_id = {row}.id", sign)
+        for row, sign in (("OLD", "-"), ("NEW", "+"))
+    ]
+    return [
+        pgtrigger.Trigger(
+            name="roll_up_new",
+            operation=pgtrigger.Insert,
+            when=pgtrigger.After,
+            condition=pgtrigger.Condition(f"NEW.status IN {_FINAL} AND NEW.deleted_at IS NULL"),
+            func=f"{_INTO} {share_of_run('NEW')}; RETURN NULL;",
+        ),
+        pgtrigger.Trigger(
+            name="roll_up_change",
+            operation=pgtrigger.UpdateOf(
+                *("status", "deleted_at", "owner_id", "kind", "agent", "created_at", "started_at"),
+                *("finished_at", "input_tokens", "output_tokens", "cost", "rating_average", "rating_count"),
+            ),
+            when=pgtrigger.After,
+            condition=pgtrigger.Condition(f"OLD.status IN {_FINAL} OR NEW.status IN {_FINAL} OR {_MOVED}"),
+            func=f"""
+                {_INTO} {added_up(share_of_run("OLD", sign="-"), share_of_run("NEW"))};
+                IF {_MOVED} THEN
+                    {_INTO} {added_up(*results)};
+                END IF;
+                RETURN NULL;
+            """,
+        ),
+        pgtrigger.Trigger(
+            name="roll_up_gone",
+            level=pgtrigger.Statement,
+            operation=pgtrigger.Delete,
+            when=pgtrigger.After,
+            referencing=pgtrigger.Referencing(old="gone"),
+            func=f"{_INTO} {added_up(share_of_run('gone', 'FROM gone', '-'))}; RETURN NULL;",
+        ),
+    ]
+
+
+def roll_up_results() -> list[pgtrigger.Trigger]:
+    """Appends what results add to the rollups, or take away, once for each statement."""
+
+    def trigger(
+        name: str, operation: pgtrigger.Operation, tables: dict[str, str], more: str = ""
+    ) -> pgtrigger.Trigger:
+        signs = {"gone": "-", "added": "+"}
+        shares = [
+            share_of_results("run", table, _WITH_RUN.format(table), signs[table]) for table in tables.values()
+        ]
+        return pgtrigger.Trigger(
+            name=name,
+            level=pgtrigger.Statement,
+            operation=operation,
+            when=pgtrigger.After,
+            referencing=pgtrigger.Referencing(**tables),
+            func=f"{_INTO} {added_up(*shares)}; {more} RETURN NULL;",
+        )
+
+    evaluators = _choice(
+        "run.owner_id", "evaluator", "evaluator_name", "added JOIN run ON run.id = added.run_id"
+    )
+    return [
+        trigger("roll_up_new", pgtrigger.Insert, {"new": "added"}, f"{evaluators};"),
+        trigger("roll_up_change", pgtrigger.Update, {"old": "gone", "new": "added"}),
+        trigger("roll_up_gone", pgtrigger.Delete, {"old": "gone"}),
+    ]
+
+
+_WITH_RUN = "FROM {0} JOIN run ON run.id = {0}.run_id WHERE true"
+
+
+def _key(row: str, evaluator: str) -> str:
+    day = f"({row}.created_at AT TIME ZONE 'UTC')::date"
+    return f"{row}.owner_id, {day}, {row}.kind, {row}.agent, {evaluator}"
+
+
+def _values(values: dict[str, str], row: str, sign: str) -> str:
+    return ", ".join(f"{sign}({values[name].format(row)})" if name in values else "0" for name in ROLLED_UP)

@@ -15,8 +15,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from runs import access
 from runs.access import SignedInRequest
-from runs.models import Owner, Token, User, owner_ids
-from runs.pages.parts import local_address
+from runs.models import Action, Owner, Token, User, owner_ids, require
+from runs.pages.parts import OwnerField, local_address
 from runs.templatetags.look import THEME_COOKIE, THEMES
 
 _A_YEAR = 365 * 24 * 3600  # seconds
@@ -35,10 +35,9 @@ class TokenForm(forms.Form):
     name = forms.CharField(max_length=200, label="What it is for")
     may_write = forms.BooleanField(required=False, initial=True, label="May write")
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        owners = Owner.objects.filter(pk__in=owner_ids(user))
-        self.fields["owner"] = forms.ModelChoiceField(owners, label="Owner", empty_label=None)
+    def __init__(self, request: SignedInRequest, data: Any = None) -> None:
+        super().__init__(data)
+        self.fields["owner"] = OwnerField(request, Action.MANAGE)
 
 
 @access.signed_in
@@ -89,7 +88,8 @@ def account_theme(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def token_create(request: SignedInRequest) -> HttpResponse:
     """Answers with the page itself: a redirect would have to keep the secret somewhere."""
-    form = TokenForm(request.POST, user=request.user)
+    require(request.user, Action.MANAGE)
+    form = TokenForm(request, request.POST)
     if not form.is_valid():
         return _page(request, token_form=form, status=422)
     scopes = Token.Scope.values if form.cleaned_data["may_write"] else [Token.Scope.READ]
@@ -101,6 +101,7 @@ def token_create(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def token_revoke(request: SignedInRequest, token_id: int) -> HttpResponse:
     token = get_object_or_404(_tokens(request.user), pk=token_id)
+    require(request.user, Action.MANAGE, token.owner)
     _tokens(request.user).filter(pk=token.pk, revoked_at=None).update(revoked_at=Now())
     messages.success(request, f"{token.name} is revoked: nothing gets in with it any more.")
     return redirect("account")
@@ -114,7 +115,7 @@ def _page(request: SignedInRequest, status: int = 200, **context: Any) -> HttpRe
         "now": timezone.now(),
         "name_form": NameForm(instance=user),
         "password_form": _password_form(user),
-        "token_form": TokenForm(user=user),
+        "token_form": TokenForm(request),
         "tokens": _tokens(user),
         "themes": _THEMES,
         "theme_chosen": chosen if chosen in THEMES else "system",

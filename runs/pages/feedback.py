@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from runs import access
 from runs.access import SignedInRequest
-from runs.models import OVERALL, Feedback, FeedbackVersion, Run, User, give_feedback
+from runs.models import OVERALL, Action, Feedback, FeedbackVersion, Run, User, give_feedback
 from runs.pages.parts import find_run, is_htmx, local_address, wants
 
 
@@ -30,7 +30,7 @@ class FeedbackForm(forms.Form):
 @require_POST
 def feedback(request: SignedInRequest, run_id: UUID) -> HttpResponse:
     """From the row only the rating comes, and the comment that is there stays."""
-    run = find_run(request, run_id)
+    run = find_run(request, run_id, Action.RATE)
     form = FeedbackForm(request.POST)
     if form.is_valid():
         give_feedback(run, request.user, form.cleaned_data["rating"], _comment(request, run, form))
@@ -53,7 +53,7 @@ def feedback(request: SignedInRequest, run_id: UUID) -> HttpResponse:
 
 def feedback_context(run: Run, user: User) -> dict[str, Any]:
     """The reader's own rating with what it was before, and what others said."""
-    given = list(Feedback.objects.filter(run=run).order_by("-updated_at")[:100])
+    given = list(Feedback.objects.filter(run=run, withdrawn_at=None).order_by("-updated_at")[:100])
     mine = next((one for one in given if one.author == user.actor and one.criterion == OVERALL), None)
     earlier = None
     if mine:

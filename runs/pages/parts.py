@@ -1,8 +1,9 @@
-"""What all pages share: answering a part of a page, and addresses to go on to."""
+"""What all pages share: loading what the reader may use, answers of a part, addresses to go on to."""
 
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -10,7 +11,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from runs.access import SignedInRequest
-from runs.models import Run
+from runs.models import Action, Owner, Run, owner_ids, require
 
 # What the run's header and strip do without: a spec may hold megabytes.
 _HEAVY = ("spec", "spec_exact", "metadata")
@@ -62,9 +63,33 @@ def visible_runs(request: SignedInRequest) -> QuerySet[Run]:
     return Run.objects.visible_to(request.user).defer(*_HEAVY).select_related("session", "owner")
 
 
-def find_run(request: SignedInRequest, run_id: UUID) -> Run:
-    """The run, with its session and owner. Raises Http404 where it is missing or not this person's."""
+def find_run(request: SignedInRequest, run_id: UUID, action: Action = Action.VIEW) -> Run:
+    """The run, with its session and owner.
+
+    Raises Http404 where it is missing or not this person's, NotAllowed where they may see it but not do
+    `action` with it.
+    """
     run = visible_runs(request).filter(pk=run_id).first()
     if run is None:
         raise Http404
+    if action != Action.VIEW:
+        require(request.user, action, run.owner)
     return run
+
+
+class OwnerField(forms.ModelChoiceField):
+    """Offers the owners for which this person may do `action`.
+
+    Another one of theirs raises NotAllowed; anybody else's is no choice, as if there were none.
+    """
+
+    def __init__(self, request: SignedInRequest, action: Action) -> None:
+        visible = Owner.objects.filter(pk__in=owner_ids(request.user))
+        super().__init__(visible, label="Owner", empty_label=None)
+        self.user, self.action = request.user, action
+        self.choices = [(one.pk, one.name) for one in visible if one.pk in request.rights[action]]
+
+    def clean(self, value: Any) -> Owner:
+        owner = super().clean(value)
+        require(self.user, self.action, owner)
+        return owner

@@ -16,7 +16,7 @@ from runs import access
 from runs.access import SignedInRequest
 from runs.api.schemas import present_run
 from runs.exact import Json
-from runs.models import Change, Event, Run, Status, User
+from runs.models import Action, Change, Event, Run, Status, User, request_cancel
 from runs.pages import files, json_view, text, transcript
 from runs.pages.artifact import artifacts_context
 from runs.pages.feedback import feedback_context
@@ -127,10 +127,10 @@ class CancelForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: SignedInRequest, run_id: UUID) -> HttpResponse:
     """Asks why, then cancels; safe to repeat, and a final run only says that it is over."""
-    found = find_run(request, run_id)
+    found = find_run(request, run_id, Action.CANCEL)
     form = CancelForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        found.request_cancel(by=request.user.display_name, reason=form.cleaned_data["reason"])
+        request_cancel(found, by=request.user.display_name, reason=form.cleaned_data["reason"])
         if is_htmx(request):
             response = HttpResponse(status=204)
             response["HX-Refresh"] = "true"

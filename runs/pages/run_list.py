@@ -1,6 +1,6 @@
 """The runs: filtered, newest first, with the rating in the row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -8,7 +8,6 @@ from uuid import UUID
 
 from django import forms
 from django.conf import settings
-from django.db.models import Q, QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
@@ -18,12 +17,15 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from runs import access
 from runs.access import SignedInRequest
-from runs.models import Owner, Run, Session, Status, User, owner_ids
+from runs.models import Owner, Run, Status, User, owner_ids
+from runs.models.listing import Found, find_runs
 from runs.pages.parts import find_run, render_part, unchanged, wants
-from runs.pages.run_table import cursor_of, page_of, row_of
+from runs.pages.run_table import PAGE, cursor_of, page_of, row_of
+from runs.query import Condition, OneOf, Problem, Query, QueryError, parse
 
 # Fields that can be turned around ("is not").
 NEGATABLE = ("status", "kind", "agent", "session", "owner")
+_FIELDS = {"run": "id"}  # where the language has another word
 
 
 class RunFilterForm(forms.Form):
@@ -35,9 +37,11 @@ class RunFilterForm(forms.Form):
     session = forms.CharField(required=False, max_length=500, label="Session", help_text="its key, in full")
     owner = forms.ModelChoiceField(Owner.objects.none(), required=False, label="Owner", empty_label="Any")
     run = forms.CharField(required=False, max_length=36, label="Run id", help_text="its beginning is enough")
+    q = forms.CharField(required=False, label="Search", strip=False)
 
     def __init__(self, data: QueryDict, user: User) -> None:
         super().__init__(data)
+        self.problems: Sequence[Problem] = ()
         owners = list(Owner.objects.filter(pk__in=owner_ids(user)))
         self.fields["owner"] = _OwnerField(owners)
         self.user = user
@@ -45,15 +49,19 @@ class RunFilterForm(forms.Form):
         self.full_clean()
         self.negated = [name for name in data.getlist("not") if name in NEGATABLE]
 
-    def clean_run(self) -> tuple[UUID, UUID] | None:
-        """The ids that begin so: lowest and highest."""
+    def clean_run(self) -> str:
+        """The digits that the id begins with."""
         prefix = self.cleaned_data["run"].replace("-", "").lower()
-        if not prefix:
-            return None
+        if prefix.strip("0123456789abcdef"):
+            raise forms.ValidationError("a run id has 32 hexadecimal digits")
+        return prefix
+
+    def clean_q(self) -> Query:
         try:
-            return UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f"))
-        except ValueError:
-            raise forms.ValidationError("a run id has 32 hexadecimal digits") from None
+            return parse(self.cleaned_data["q"], timezone.now())
+        except QueryError as error:
+            self.problems = error.problems
+            return Query()
 
     @property
     def ignored(self) -> list[str]:
@@ -62,26 +70,36 @@ class RunFilterForm(forms.Form):
         unknown = set(self.data) - {*self.fields, "not", "after"}
         return [*wrong, *sorted(name[:60] for name in unknown)]
 
-    def matching(self, runs: QuerySet[Run]) -> QuerySet[Run]:
-        for name, condition in self._conditions():
-            runs = runs.exclude(condition) if name in self.negated else runs.filter(condition)
-        return runs
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """What the address says beside the search and the page."""
+        names = (name for name in self.data if name not in ("q", "after"))
+        return [(name, value) for name in names for value in self.data.getlist(name)]  # type: ignore[attr-defined]
 
-    def _conditions(self) -> Iterator[tuple[str, Q]]:
+    @property
+    def mistakes(self) -> list[dict[str, str]]:
+        """Each of the search's problems with the piece of text that it is about."""
+        text = self.data.get("q", "")
+        return [{"text": text[one.start : one.end], "message": one.message} for one in self.problems]
+
+    @property
+    def query(self) -> Query:
+        """All that is asked, in the one language of queries."""
+        chosen = (
+            Condition(OneOf(_FIELDS.get(name, name), values), name in self.negated)
+            for name, values in self._values()
+        )
+        return Query((*chosen, *(self.cleaned_data.get("q") or Query()).conditions))
+
+    def _values(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         given = self.cleaned_data
         if given.get("status"):
-            yield "status", Q(status__in=given["status"])
-        if given.get("kind"):
-            yield "kind", Q(kind=given["kind"])
-        if given.get("agent"):
-            yield "agent", Q(agent=given["agent"])
-        if given.get("session"):
-            keys = Session.objects.visible_to(self.user).filter(key=given["session"])
-            yield "session", Q(session__in=list(keys.values_list("pk", flat=True)), session__isnull=False)
+            yield "status", tuple(given["status"])
+        for name in ("kind", "agent", "session", "run"):
+            if given.get(name):
+                yield name, (given[name],)
         if given.get("owner"):
-            yield "owner", Q(owner=given["owner"])
-        if given.get("run"):
-            yield "run", Q(pk__range=given["run"])
+            yield "owner", (given["owner"].name,)
 
 
 class _OwnerField(forms.TypedChoiceField):
@@ -117,9 +135,8 @@ class Choice:
 @require_safe
 def run_list(request: SignedInRequest) -> HttpResponse:
     filters = RunFilterForm(request.GET, request.user)
-    runs = Run.objects.visible_to(request.user)
-    page = page_of(filters.matching(runs), request.user, cursor_of(request), timezone.now())
-    if not page.rows and not request.GET and not runs.exists():
+    page = page_of(_found(request, filters), request.user, timezone.now())
+    if not page.rows and not request.GET and not Run.objects.visible_to(request.user).exists():
         return _first_run(request)
     context = {
         "place": "runs",
@@ -135,6 +152,16 @@ def run_list(request: SignedInRequest) -> HttpResponse:
     if wants(request, "rows"):  # the next rows, to be appended
         return render_part(request, "runs/run_list.html", context, part="rows", target="rows")
     return render_part(request, "runs/run_list.html", context, part="list", target="list")
+
+
+def _found(request: SignedInRequest, filters: RunFilterForm) -> Found:
+    """Nothing while the query has mistakes: a list that ignores them would be taken for its answer."""
+    try:
+        if not filters.problems:
+            return find_runs(filters.query, request.user, cursor_of(request), PAGE)
+    except QueryError as error:  # words without a letter, which only the search can tell
+        filters.problems = error.problems
+    return Found([], None)
 
 
 @access.signed_in

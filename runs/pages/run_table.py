@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from runs.models import OVERALL, Feedback, Run, Status, User
+from runs.models import OVERALL, Feedback, Owner, Run, Session, Status, User
+from runs.models.listing import Found
 from runs.models.paging import Cursor
 from runs.pages import text
 
 PAGE = 50  # rows
+_OF_SESSION = ("key", "title", "source")
 
 # Kinds of a reason, which are the classes of its text.
 _BAD, _ASK, _NOW, _PLAIN = "why", "ask", "now", ""
@@ -62,25 +63,28 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, and where the next page begins; None at the end."""
+    """Rows, and where the next page begins; None at the end.
+
+    `searched_to` is set where the search stopped before the page was full: nothing newer is missing.
+    """
 
     rows: list[Row]
     older: Cursor | None
+    searched_to: datetime | None = None
 
 
-def page_of(runs: QuerySet[Run], user: User, after: Cursor | None, now: datetime) -> Page:
-    """One page in two queries, however many rows: the runs, and the reader's ratings of them."""
-    wanted = runs.for_list()  # type: ignore[attr-defined]
-    if after:
-        wanted = wanted.older_than(after.created_at, after.id)
-    found = list(wanted.newest_first()[: PAGE + 1])
-    shown = found[:PAGE]
-    older = Cursor(shown[-1].created_at, shown[-1].pk) if len(found) > PAGE else None
-    return Page(rows_of(shown, user, now), older)
+def page_of(found: Found, user: User, now: datetime) -> Page:
+    searched_to = found.older.created_at if found.is_cut and found.older else None
+    return Page(rows_of(found.runs, user, now), found.older, searched_to)
 
 
 def rows_of(runs: Sequence[Run], user: User, now: datetime) -> list[Row]:
-    ratings = _ratings(user, [run.pk for run in runs])
+    """However many rows: one query each for their sessions, their owners and the reader's ratings."""
+    sessions = Session.objects.only(*_OF_SESSION).in_bulk({run.session_id for run in runs if run.session_id})
+    owners = Owner.objects.in_bulk({run.owner_id for run in runs})
+    for run in runs:
+        run.session, run.owner = sessions.get(run.session_id), owners[run.owner_id]
+    ratings = _ratings(user, [run.pk for run in runs if run.rating_count])
     return [Row(run, now, ratings.get(run.pk)) for run in runs]
 
 

@@ -9,7 +9,8 @@ from django.views.decorators.http import require_safe
 
 from runs import access
 from runs.access import SignedInRequest
-from runs.models import Run, Session
+from runs.models import Session
+from runs.models.listing import runs_of
 from runs.models.paging import Cursor
 from runs.pages.parts import render_part
 from runs.pages.run_table import PAGE, cursor_of, page_of
@@ -34,9 +35,7 @@ def session_list(request: SignedInRequest) -> HttpResponse:
 def session(request: SignedInRequest, session_id: UUID) -> HttpResponse:
     found = get_object_or_404(Session.objects.visible_to(request.user).select_related("owner"), pk=session_id)
     now = timezone.now()
-    page = page_of(
-        Run.objects.visible_to(request.user).filter(session=found), request.user, cursor_of(request), now
-    )
+    page = page_of(runs_of(found, cursor_of(request), PAGE), request.user, now)
     context = {
         "place": "sessions",
         "session": found,

@@ -13,7 +13,8 @@ from runs import access
 from runs.access import SignedInRequest
 from runs.api.strict_json import JsonError, read_json
 from runs.exact import Json
-from runs.models import Owner, Run, User, owner_ids
+from runs.models import Action, Owner, Run, require
+from runs.pages.parts import OwnerField
 from runs.submission import SubmissionError
 from runs.submission import submit as submit_run
 from runs.traces import TraceError, read_traces
@@ -72,10 +73,9 @@ class SubmitForm(forms.Form):
     )
     owner = forms.ModelChoiceField(Owner.objects.none(), label="Owner", empty_label=None)
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        owners = Owner.objects.filter(pk__in=owner_ids(user))
-        self.fields["owner"] = forms.ModelChoiceField(owners, label="Owner", empty_label=None)
+    def __init__(self, request: SignedInRequest) -> None:
+        super().__init__(request.POST or None, request.FILES or None)
+        self.fields["owner"] = OwnerField(request, Action.SUBMIT)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -87,7 +87,8 @@ class SubmitForm(forms.Form):
 @access.signed_in
 @require_http_methods(["GET", "HEAD", "POST"])
 def submit(request: SignedInRequest) -> HttpResponse:
-    form = SubmitForm(request.POST or None, request.FILES or None, user=request.user)
+    require(request.user, Action.SUBMIT)
+    form = SubmitForm(request)
     if request.method == "POST" and form.is_valid():
         runs = _submit(form)
         if form.is_valid():

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from django.db.models import F, TextField
 from django.db.models.functions import Cast, Left
 
 from runs.exact import Json
-from runs.models import Event, Run
+from runs.models import Event, Run, SearchDoc
 from runs.pages import json_view, text
 from runs.pages.files import FilePart, file_part
 
@@ -74,6 +75,7 @@ class Turn:
     tokens: int | None = None
     duration_ms: Json = None
     late: bool = False
+    half_searched: bool = False  # it has more than the search index keeps
     parts: list[Part] = field(default_factory=list)
 
     @property
@@ -122,7 +124,9 @@ def window(run: Run, start: int | None, until: int | None = None) -> Window:
     first = max(1, first)
     events = _read(run, first, min(until or first + WINDOW, first + WINDOW))
     last = events[-1].seq if events else first - 1
-    return Window(turns_of(events, run), first, last, run.event_count)
+    turns = turns_of(events, run)
+    _mark_half_searched(run, turns, first, last)
+    return Window(turns, first, last, run.event_count)
 
 
 def single(run: Run, seq: int) -> Turn | None:
@@ -135,7 +139,8 @@ def turns_of(events: Iterable[Event], run: Run, limit: int = text.PREVIEW) -> li
     """`limit` is how many characters of a text are shown."""
     turns: list[Turn] = []
     calls: dict[str, Call] = {}
-    for event in events:
+    for recorded in events:
+        event = _as_it_was_sent(recorded)
         payload = _payload(event)
         if (
             event.kind == Event.Kind.TOOL_RESULT
@@ -144,12 +149,29 @@ def turns_of(events: Iterable[Event], run: Run, limit: int = text.PREVIEW) -> li
         ):
             _take_result(call, event, payload)
             continue
-        turn = _turn_for(turns, event, payload, run)
+        turn = _turn_for(turns, event, payload, run, is_late=event is not recorded)
         for part in _parts(event, payload, limit):
             turn.parts.append(part)
             if part.kind == "call" and not part.value.has_result:
                 calls[_key(payload)] = part.value
     return turns
+
+
+def _mark_half_searched(run: Run, turns: Sequence[Turn], first: int, last: int) -> None:
+    cut = SearchDoc.objects.filter(run_id=run.pk, seq__range=(first, last), whole=False)
+    seqs = set(cut.values_list("seq", flat=True))
+    for turn in turns:
+        turn.half_searched = any(part.seq in seqs for part in turn.parts)
+
+
+def _as_it_was_sent(event: Event) -> Event:
+    """A late write as the event that it would have been; any other as it is."""
+    payload = event.full_payload
+    if event.kind != Event.Kind.LATE_WRITE or not isinstance(payload, dict) or "payload" not in payload:
+        return event
+    sent = copy(event)
+    sent.kind, sent.payload, sent.payload_exact = str(payload["kind"]), payload["payload"], None
+    return sent
 
 
 def _read(run: Run, first: int, end: int) -> Sequence[Event]:
@@ -187,12 +209,14 @@ def _payload(event: Event) -> dict[str, Json]:
     return payload if isinstance(payload, dict) else {"value": payload}
 
 
-def _turn_for(turns: list[Turn], event: Event, payload: dict[str, Json], run: Run) -> Turn:
+def _turn_for(turns: list[Turn], event: Event, payload: dict[str, Json], run: Run, is_late: bool) -> Turn:
     role = "agent" if event.role in ("agent", "tool", "assistant", "model") else event.role or "system"
     if event.kind == Event.Kind.STATE:
         role = "state"
     speaks = event.kind == Event.Kind.MESSAGE
-    late = run.finished_at is not None and run.kind == Run.Kind.TASK and event.at > run.finished_at
+    late = is_late or (
+        run.finished_at is not None and run.kind == Run.Kind.TASK and event.at > run.finished_at
+    )
     if turns and turns[-1].role == role and not speaks and turns[-1].late == late:
         return turns[-1]
     named = payload.get("name") if speaks else None
@@ -256,7 +280,7 @@ def _text_part(kind: str, seq: int, said: str, limit: int) -> Part:
 
 def find_file(event: Event, number: int) -> FilePart | None:
     """The file that is the `number`-th part of a message."""
-    payload = _payload(event)
+    payload = _payload(_as_it_was_sent(event))
     parts = payload.get("parts")
     if not isinstance(parts, list) or number >= len(parts) or not isinstance(parts[number], dict):
         return None

@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 from runs.evaluators import EvalSetError, Evaluation, Outcome, parse_eval_set, validate_eval_config
 from runs.exact import clean_text, split_exact
 from runs.models import Claim, LeaseLost, Result, Run, Session
+from runs.models.run import AGENT_LENGTH
 from runs.models.session import KEY_LENGTH
 from runs.traces import Group, TraceError, read_traces
 from runs.worker.history import events_of
@@ -56,10 +57,8 @@ def prepare(run: Run, claim: Claim) -> Evaluation:
 def _describe(run: Run, claim: Claim, groups: list[Group]) -> None:
     turns = [turn for group in groups for turn in group.turns]
     columns: dict[str, object] = {
-        "agent": _joined(group.agent_name or group.service_name for group in groups),
+        "agent": _joined(group.agent_name or group.service_name for group in groups)[:AGENT_LENGTH],
         "model": _joined(model for turn in turns for model in turn.models),
-        "input_tokens": sum(turn.input_tokens or 0 for turn in turns),
-        "output_tokens": sum(turn.output_tokens or 0 for turn in turns),
     }
     if not run.title and turns:
         columns["title"] = clean_text(" ".join(turns[0].user_text.split()))[:200]

@@ -1,20 +1,27 @@
 """The traces of an evaluation as events of its run, so that people can read what was judged."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from runs.exact import Json
-from runs.models import Event, NewEvent
+from runs.models import Event, NewEvent, Usage
 from runs.traces import Group, Step, Turn
 
 
 def events_of(groups: Sequence[Group]) -> list[NewEvent]:
     """The steps of all turns, in order; their ids make a second attempt's appending harmless."""
-    return [
-        _event(turn, number, step)
-        for group in groups
-        for turn in group.turns
-        for number, step in enumerate(turn.steps)
-    ]
+    return [event for group in groups for turn in group.turns for event in _of_turn(turn)]
+
+
+def _of_turn(turn: Turn) -> list[NewEvent]:
+    """What the turn used counts with its last step, since not every call of a model is one."""
+    events = [_event(turn, number, step) for number, step in enumerate(turn.steps)]
+    used = Usage(turn.input_tokens, turn.output_tokens)
+    if used == Usage():
+        return events
+    if not events:
+        return [NewEvent("usage", {}, event_id=f"{turn.trace_id}/{turn.invocation_id}/usage", usage=used)]
+    return [*events[:-1], replace(events[-1], usage=used)]
 
 
 def _event(turn: Turn, number: int, step: Step) -> NewEvent:

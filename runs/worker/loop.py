@@ -15,8 +15,11 @@ from django.db import connections
 from runs.models import Claim, LeaseLost, Run, claim_next
 from runs.models.queue import DEADLINE, cancels_asked
 from runs.worker.execute import execute
+from runs.worker.upkeep import keep_up
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0  # seconds that a stopping worker waits for the upkeep's last step
 
 
 class Worker:
@@ -38,12 +41,15 @@ class Worker:
         """Works until `stop`; then gives back what is unfinished."""
         log.info("worker %s started", self.name)
         keeper = threading.Thread(target=self._keep_leases, daemon=True)
+        upkeep = threading.Thread(target=keep_up, args=(self._stopping,), daemon=True)
         keeper.start()
+        upkeep.start()
         while not self._stopping.is_set():
             if not self._start_next():
                 self._stopping.wait(settings.WORKER_POLL)
         keeper.join()
         self._give_back()
+        upkeep.join(_PATIENCE)  # what it is at then ends with us, and PostgreSQL takes it back
         log.info("worker %s stopped, %d late writes were turned away", self.name, self.fenced)
 
     def stop(self) -> None:

@@ -45,6 +45,73 @@ def test_history_is_written_once(db, table, statement):
     assert refused(statement.format(table)) == "InsufficientPrivilege"
 
 
+@pytest.mark.parametrize("table", ["run", "session", "event", "result", "feedback", "change"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {} CASCADE"])
+def test_nothing_recorded_is_deleted_directly(db, table, statement):
+    """What is to go for good goes through purge_runs and purge_sessions."""
+    assert refused(statement.format(table)) == "InsufficientPrivilege"
+
+
+def test_who_says_that_it_purges_may_not(make_run):
+    run = make_run()
+    append_events(run, [NewEvent("message", {})])
+
+    message = refused("SELECT set_config('runfolio.purging', 'on', true); DELETE FROM event")
+
+    assert message == "InsufficientPrivilege"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE run DISABLE TRIGGER ALL",
+        "ALTER TABLE event DISABLE TRIGGER USER",
+        "SET session_replication_role = replica",
+        "DROP TRIGGER {} ON run",
+        "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "DROP FUNCTION {}() CASCADE",
+        "ALTER TABLE run DROP CONSTRAINT run_final_is_finished",
+        "CREATE TRIGGER zz BEFORE UPDATE ON run FOR EACH ROW EXECUTE FUNCTION {}()",
+        "CREATE TABLE public.own (id int)",
+        "SET ROLE runfolio_owner",
+    ],
+)
+def test_the_guards_cannot_be_taken_away(db, statement):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'pgtrigger_final_needs_reason%%'")
+        (trigger,) = cursor.fetchone()
+
+    assert refused(statement.format(trigger)) == "InsufficientPrivilege"
+
+
+def test_a_running_evaluation_keeps_its_lease(make_run, claim):
+    make_run()
+    run, _ = claim()
+
+    for column in ("worker_id", "claimed_at", "lease_expires_at"):
+        assert refused(f"UPDATE run SET {column} = NULL WHERE id = %s", run.pk) == "CheckViolation"
+
+
+def test_a_running_task_needs_no_lease(owner):
+    """The control of the test above."""
+    run = Run.objects.open_task(owner)
+
+    assert Run.objects.filter(pk=run.pk).update(status="running") == 1
+
+
+def test_an_author_has_one_feedback_on_a_criterion(make_run, alice):
+    feedback = give_feedback(make_run(), alice, 3)
+    copy = """
+        INSERT INTO feedback (run_id, author, author_name, criterion, comment, metadata)
+        SELECT run_id, author, author_name, %s, '', '{}' FROM feedback WHERE id = %s
+    """
+
+    assert refused(copy, "overall", feedback.pk) == "UniqueViolation"
+    with connection.cursor() as cursor:
+        cursor.execute(copy, ["tone", feedback.pk])
+        assert cursor.rowcount == 1
+
+
 def test_a_trigger_guards_history_where_one_role_does_it_all(committed_db, make_run):
     run = make_run()
     append_events(run, [NewEvent("message", {})])
@@ -128,7 +195,7 @@ def test_a_session_knows_its_runs(make_run, owner):
 
     assert list(Session.objects.order_by("key").values_list("run_count", flat=True)) == [1, 1]
     second.refresh_from_db()
-    assert second.last_activity_at >= run.created_at
+    assert second.last_activity_at == run.created_at.replace(microsecond=0)
 
 
 # ── Corrections ────────────────────────────────────────────────────────────

@@ -5,13 +5,15 @@ import zlib
 from typing import Any
 
 from runs.models import Event, NewEvent, Owner, Run, append_events
+from runs.models.run import index_run
 
 
 def make_task(owner: Owner, *events: NewEvent, **fields: Any) -> Run:
     """A run that an agent reports, with a history."""
     values = {"kind": "task", "status": "running", "title": "A task", "agent": "helm-agent", **fields}
     run = Run.objects.create(owner=owner, **values)
-    append_events(run, list(events))
+    index_run(run)
+    append_events(run, list(events), past=True)
     run.refresh_from_db()
     return run
 

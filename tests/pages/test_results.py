@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from runs.models import Result, Run
-from runs.models.queue import count_results
+from runs.models.result import count_results
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from runs.models import Membership, Owner, Run, Session, give_feedback
-from tests.pages.helpers import make_task
+from tests.pages.helpers import make_task, said
 
 HTMX = {"HX-Request": "true"}
 
@@ -62,13 +62,14 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
     signed_in, alice, make_run, django_assert_num_queries
 ):
     def load(count: int) -> int:
-        with django_assert_num_queries(5) as queries:
+        with django_assert_num_queries(9) as queries:
             page = signed_in.get("/")
         assert len(titles(page)) == count
         return len(queries)
 
     for number in range(5):
-        give_feedback(make_run(title=f"{number}"), alice, 3)
+        session = Session.objects.open(Owner.objects.get(), "test", "s")
+        give_feedback(make_run(title=f"{number}", session=session), alice, 3)
     few = load(5)
     for number in range(45):
         session = Session.objects.open(Owner.objects.get(), "test", f"s{number}")
@@ -78,7 +79,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
 
 def test_no_payload_is_read(signed_in, make_run, django_assert_num_queries):
     make_run()
-    with django_assert_num_queries(5) as queries:
+    with django_assert_num_queries(7) as queries:
         signed_in.get("/")
     read = " ".join(query["sql"] for query in queries.captured_queries)
     assert '"run"."spec"' not in read
@@ -169,3 +170,44 @@ def test_titles_of_strangers_are_text(signed_in, owner):
     page = signed_in.get("/").content.decode()
     assert "<script>alert" not in page
     assert 'dir="auto"' in page
+
+
+def test_a_search_finds_what_was_said(signed_in, owner):
+    make_task(owner, said("the disk is full"), title="disk")
+    make_task(owner, said("all is well"), title="well", agent="k8s")
+    assert titles(signed_in.get("/", {"q": "DISK"})) == ["disk"]
+    assert titles(signed_in.get("/", {"q": "-disk agent:k8s"})) == ["well"]
+    assert titles(signed_in.get("/", {"q": "disk", "agent": "k8s"})) == []
+
+
+def test_a_mistake_in_a_search_is_named_and_finds_nothing(signed_in, owner):
+    make_task(owner)
+    answer = signed_in.get("/", {"q": "disk stauts:failed"})
+    page = answer.content.decode()
+    assert titles(answer) == []
+    assert '<code dir="auto" class="q-err">stauts' in page
+    assert "did you mean" in page
+    assert "The search was not understood." in page
+
+
+def test_a_search_without_a_letter_is_a_mistake_too(signed_in, owner):
+    make_task(owner)
+    assert b"no letter or digit" in signed_in.get("/", {"q": '"..."'}).content
+
+
+def test_a_search_and_the_other_filters_stay_together(signed_in, owner):
+    make_task(owner, said("the disk is full"), agent="helm")
+    page = signed_in.get("/", {"q": "disk", "agent": "helm"}).content.decode()
+    assert '<input type="hidden" name="agent" value="helm">' in page
+    assert '<input type="hidden" name="q" value="disk">' in page
+    assert "q=disk" in next(choice.address for choice in signed_in.get("/?q=disk").context["legend"])
+
+
+def test_a_search_that_runs_out_of_time_says_how_far_it_came(signed_in, owner, monkeypatch):
+    monkeypatch.setattr("runs.models.listing.STEPS", (2,))
+    monkeypatch.setattr("runs.models.listing.PATIENCE", 0)
+    for number in range(5):
+        make_task(owner, title=f"t{number}")
+    page = signed_in.get("/", {"q": "events:>0"}).content.decode()
+    assert "Searched back to" in page
+    assert "Go on" in page

@@ -41,7 +41,7 @@ def test_the_number_of_queries_does_not_grow(signed_in, owner, django_assert_num
     for count in (2, 30):
         for number in range(count):
             make_task(owner, title=f"{number}", session=session)
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(7):
             signed_in.get(f"/sessions/{session.pk}")
-        with django_assert_num_queries(3):
+        with django_assert_num_queries(4):
             signed_in.get("/sessions")

@@ -1,7 +1,10 @@
 import base64
 import json
+from datetime import timedelta
 
-from runs.models import Event, NewEvent
+from django.utils import timezone
+
+from runs.models import Event, NewEvent, append_events
 from tests.pages.helpers import answered, called, make_task, png, said
 
 HTMX = {"HX-Request": "true"}
@@ -178,3 +181,23 @@ def test_the_number_of_queries_does_not_grow_with_the_events(signed_in, owner, d
     for run in (few, many):
         with django_assert_max_num_queries(8):
             transcript(signed_in, run)
+
+
+def test_what_came_after_the_end_is_shown_as_it_was_sent(signed_in, owner):
+    soon = timezone.now() + timedelta(minutes=1)
+    run = make_task(owner, said("done"), status="succeeded", finished_at=soon)
+    append_events(run, [said("one thing more"), NewEvent("tool_call", {"name": "rm"}, "agent")])
+
+    page = signed_in.get(f"/runs/{run.pk}?tab=transcript").content.decode()
+
+    assert "one thing more" in page
+    assert page.count("This came after the end") == 1
+    assert '<code class="name">rm</code>' in page
+
+
+def test_a_message_that_is_not_all_searchable_says_so(signed_in, owner):
+    run = make_task(owner, said("short"), said("word " * 20_000))
+
+    page = signed_in.get(f"/runs/{run.pk}?tab=transcript").content.decode()
+
+    assert page.count("only its beginning is found by a search") == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runs.models import Result, Run
+from runs.models import Result, Run, request_cancel
 from tests.conftest import eventually
 
 MANY = 400  # traces: enough to be in the middle of a run for a while
@@ -141,7 +141,7 @@ def test_a_running_run_ends_cancelled_soon_and_stays_so(long_run, start_worker):
     start_worker()
     eventually(lambda: is_under_way(long_run))
 
-    long_run.request_cancel(by="alice", reason="enough")
+    request_cancel(long_run, by="alice", reason="enough")
     eventually(lambda: has_ended(long_run), seconds=4)
     kept = long_run.results.count()
 

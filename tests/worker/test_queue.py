@@ -11,7 +11,7 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 from django.db.models.functions import Now
 
-from runs.models import Claim, LeaseLost, NewEvent, Result, Run, claim_next
+from runs.models import Claim, LeaseLost, NewEvent, Result, Run, claim_next, request_cancel
 from runs.models.queue import LAST_LEASE_LOST, end_lost_runs
 
 LEASE = timedelta(seconds=30)
@@ -111,7 +111,7 @@ def test_the_last_attempt_fails_and_tells_who_it_was(make_run, claim):
 
 def test_a_silent_run_that_was_to_be_cancelled_is_not_tried_again(make_run, claim):
     run, _ = make_run(), claim()
-    run.request_cancel(by="alice")
+    request_cancel(run, by="alice")
     expire(run)
 
     assert claim_next("another", LEASE, 3) is None
@@ -202,7 +202,7 @@ def test_a_released_run_waits_again_and_the_attempt_is_not_spent(make_run, claim
 def test_a_cancel_that_was_asked_for_wins_over_the_end(make_run, claim, end):
     run = make_run()
     _, held = claim()
-    run.request_cancel(by="alice", reason="wrong cluster")
+    request_cancel(run, by="alice", reason="wrong cluster")
 
     end(held)
 

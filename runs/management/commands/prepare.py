@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 
 from project import env
+from runs import schema
 from runs.first_start import first_start, write_secret
 
 
@@ -24,6 +25,8 @@ class Command(BaseCommand):
         try:
             if settings.RUN_MIGRATIONS_ON_STARTUP:
                 call_command("migrate", verbosity=0, interactive=False)
+            elif problem := schema.newer() or schema.older():
+                raise CommandError(problem)
             made = first_start(settings.RUNFOLIO_DATA)
             if options["demo"]:
                 call_command("load_demo", rater=made.user.username, stdout=self.stderr)

@@ -1,0 +1,277 @@
+"""The index that runs are found by: what was said in them, and what their JSON holds (issue 3, point 4).
+
+Three tables, because PostgreSQL's GIN knows no order and a list wants the newest. An owner's runs are cut
+in order of time into blocks of some hundred. A document (an event, or what the run says of itself) keeps
+its words with the block in front, so that GIN finds the documents of one block alone. And each block keeps
+which words occur in it at all, so that a rare word leads to its blocks at once.
+"""
+
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
+from django.db import connection, models, transaction
+
+from runs.exact import Json, clean_text
+from runs.models.owner import Owner
+from runs.words import Found, found_in, is_paired, texts_in
+
+OF_RUN, OF_SPEC, OF_RESULTS = 0, -1, -2  # documents that are no event; those of events have its seq
+
+# Stands for the block in front of a word until the statement that writes the document knows it.
+MARK = "\x02"
+_MOST_LEAVES = 500
+_LONGEST_SIGN = 300  # characters; PostgreSQL takes words of 2,046 bytes
+PARTIAL = "=partial"  # the sign of a document whose JSON had more than we keep
+
+
+class SearchBlock(models.Model):
+    """Runs of one owner that follow each other in time; a block ends where the next one begins."""
+
+    owner = models.ForeignKey(Owner, on_delete=models.CASCADE, related_name="+", db_index=False)
+    from_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "search_block"
+        constraints = [models.UniqueConstraint(fields=["owner", "from_at"], name="search_block_once")]
+
+    def __str__(self) -> str:
+        return f"block {self.pk}"
+
+
+class SearchDoc(models.Model):
+    """What one event, or the run itself, is found by."""
+
+    pk = models.CompositePrimaryKey("run_id", "seq")
+    run_id = models.UUIDField()  # no foreign key: its check would lock the run once more for each event
+    seq = models.IntegerField()
+    words = SearchVectorField()
+    whole = models.BooleanField(help_text="False: it has more than is searched.")
+
+    class Meta:
+        db_table = "search_doc"
+        indexes = [GinIndex(fields=["words"], name="search_words")]
+
+    def __str__(self) -> str:
+        return f"words of {self.run_id}/{self.seq}"
+
+
+class SearchTerm(models.Model):
+    """A word that occurs somewhere in a block, by its hash.
+
+    Not unique in the database, on purpose: two writers that meet the same new word would have to wait
+    for each other. A row too many only costs its place.
+    """
+
+    pk = models.CompositePrimaryKey("owner_id", "term", "block")
+    owner_id = models.BigIntegerField()
+    term = models.IntegerField()
+    block = models.BigIntegerField()
+
+    class Meta:
+        managed = False
+        db_table = "search_term"
+
+    def __str__(self) -> str:
+        return f"{self.term} in {self.block}"
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """A document ready to be written: a tsvector with MARK for the block, and the terms of its block."""
+
+    words: str
+    terms: frozenset[int]
+    whole: bool
+
+
+def doc_of(found: Found) -> Doc:
+    whole = found.whole and all(len(places) <= 255 for places in found.positions.values())
+    lexemes = (_lexeme(word, places) for word, places in found.positions.items())
+    return Doc(" ".join(lexemes), frozenset(term_of(word) for word in _terms(found.positions)), whole)
+
+
+def term_of(word: str) -> int:
+    """32 bits, signed: of two words with one hash, one only makes us look into a block in vain."""
+    return zlib.crc32(word.encode()) - 2**31
+
+
+def event_doc(payload: Json) -> Doc:
+    return doc_of(found_in(texts_in(payload)))
+
+
+def run_doc(title: str, error: str | None, metadata: Json, signs: Iterable[str]) -> Doc:
+    """What the run says of itself: words of its title, error and metadata, and its metadata's paths."""
+    found = found_in([title, error or "", *texts_in(metadata)])
+    for sign in signs:
+        found.mark(sign)
+    _mark_paths(found, "metadata", metadata)
+    return doc_of(found)
+
+
+def spec_doc(spec: dict[str, Json]) -> Doc:
+    """What a spec says of the evaluation, but not what is evaluated: the traces and the eval set."""
+    found = Found()
+    asked = {key: value for key, value in spec.items() if key not in ("evalSet", "target")}
+    target = spec.get("target")
+    if isinstance(target, dict):
+        asked["target"] = {key: value for key, value in target.items() if key != "inline"}
+    _mark_paths(found, "spec", asked)
+    return doc_of(found)
+
+
+def path_sign(root: str, path: Iterable[str], value: str) -> str:
+    """How a document says that the JSON `root` holds `value` at `path`."""
+    return clean_sign(f"={'.'.join((root, *(_escaped(key) for key in path)))}:{value}")
+
+
+def clean_sign(sign: str) -> str:
+    return clean_text(sign).replace(MARK, "\N{REPLACEMENT CHARACTER}")
+
+
+def _mark_paths(found: Found, root: str, value: Json) -> None:
+    """A sign for each leaf; an array holds what its elements hold. Long ones and a great many are cut."""
+    signs = (path_sign(root, path, leaf) for path, leaf in _leaves(value))
+    for number, sign in enumerate(signs):
+        if number == _MOST_LEAVES:
+            found.mark(PARTIAL)
+            return
+        found.mark(sign if len(sign) <= _LONGEST_SIGN else PARTIAL)
+
+
+def _leaves(value: Json) -> Iterator[tuple[tuple[str, ...], str]]:
+    todo: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while todo:
+        path, item = todo.pop()
+        if isinstance(item, dict):
+            todo.extend(((*path, key), one) for key, one in reversed(item.items()))
+        elif isinstance(item, list):
+            todo.extend((path, one) for one in reversed(item))
+        else:
+            yield path, leaf_text(item)
+
+
+def leaf_text(value: Json) -> str:
+    """A leaf as one writes it in a query: true, false, null, 5, prod."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _escaped(key: str) -> str:
+    return key.replace("\\", "\\\\").replace(".", "\\.")
+
+
+def _lexeme(word: str, places: list[int]) -> str:
+    quoted = word.replace("\\", "\\\\").replace("'", "''")
+    return f"'{MARK}{quoted}':{','.join(map(str, places[:255]))}" if places else f"'{MARK}{quoted}'"
+
+
+def _terms(found: Iterable[str]) -> Iterator[str]:
+    """The words, and each character of a paired script, since one may look for it alone."""
+    for word in found:
+        yield word
+        if is_paired(word):
+            yield from word
+
+
+# ── Writing it ─────────────────────────────────────────────────────────────
+def put_doc(run_id: UUID, seq: int, doc: Doc) -> None:
+    """Writes a document of the run anew."""
+    _execute(_PUT, {"run": run_id, "seq": seq, "words": doc.words, "whole": doc.whole, **_MARKED})
+    add_terms(run_id, doc.terms)
+
+
+def add_to_doc(run_id: UUID, seq: int, doc: Doc) -> None:
+    """Adds signs to a document of the run, if they are not all there."""
+    _execute(_ADD, {"run": run_id, "seq": seq, "words": doc.words, "whole": doc.whole, **_MARKED})
+    add_terms(run_id, doc.terms)
+
+
+def add_terms(run_id: UUID, terms: Iterable[int]) -> None:
+    _execute(_ADD_TERMS, {"run": run_id, "terms": sorted(terms)})
+
+
+_MARKED = {"mark": MARK}
+
+_PUT = """
+    INSERT INTO search_doc (run_id, seq, words, whole)
+    SELECT id, %(seq)s, replace(%(words)s, %(mark)s, search_block || ':')::tsvector, %(whole)s
+    FROM run WHERE id = %(run)s
+    ON CONFLICT (run_id, seq) DO UPDATE SET words = excluded.words, whole = excluded.whole
+    WHERE search_doc.words IS DISTINCT FROM excluded.words
+"""
+
+_ADD = """
+    INSERT INTO search_doc (run_id, seq, words, whole)
+    SELECT id, %(seq)s, replace(%(words)s, %(mark)s, search_block || ':')::tsvector, %(whole)s
+    FROM run WHERE id = %(run)s
+    ON CONFLICT (run_id, seq) DO UPDATE SET words = search_doc.words || excluded.words
+    WHERE NOT tsvector_to_array(search_doc.words) @> tsvector_to_array(excluded.words)
+"""
+
+# What is there already is passed over; that two may find it missing at once is harmless.
+NEW_TERMS = """
+    INSERT INTO search_term (owner_id, term, block)
+    SELECT run.owner_id, given.term, run.search_block
+    FROM {run} AS run, unnest(%(terms)s::integer[]) AS given (term)
+    WHERE NOT EXISTS (
+        SELECT FROM search_term AS known
+        WHERE (known.owner_id, known.term, known.block) = (run.owner_id, given.term, run.search_block)
+    )
+"""
+_ADD_TERMS = NEW_TERMS.format(run="(SELECT * FROM run WHERE id = %(run)s)")
+
+
+def _execute(statement: str, parameters: dict[str, Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+class _KnownTerms:
+    """Which terms some blocks have for sure, so that an append need not ask for each of its words again.
+
+    Filled with what is committed. A term of a block never goes while the block has a run.
+    """
+
+    BLOCKS, RUNS = 64, 4096
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._block_of: OrderedDict[tuple[str, UUID], int] = OrderedDict()
+        self._terms: OrderedDict[tuple[str, int], set[int]] = OrderedDict()
+
+    def missing(self, run_id: UUID, terms: frozenset[int]) -> list[int]:
+        """Those of `terms` that the run's block may not have yet."""
+        database = _database()
+        with self._lock:
+            block = self._block_of.get((database, run_id))
+            known = self._terms.get((database, block), set()) if block else set()
+            return sorted(terms - known)
+
+    def note(self, run_id: UUID, block: int, terms: frozenset[int]) -> None:
+        """Called when they are written; they count when they are committed."""
+        database = _database()
+        transaction.on_commit(lambda: self._keep(database, run_id, block, terms))
+
+    def _keep(self, database: str, run_id: UUID, block: int, terms: frozenset[int]) -> None:
+        with self._lock:
+            self._block_of[database, run_id] = block
+            self._terms.setdefault((database, block), set()).update(terms)
+            self._terms.move_to_end((database, block))
+            for kept, most in ((self._block_of, self.RUNS), (self._terms, self.BLOCKS)):
+                if len(kept) > most:
+                    kept.popitem(last=False)
+
+
+known_terms = _KnownTerms()
+
+
+def _database() -> str:
+    return str(connection.settings_dict["NAME"])

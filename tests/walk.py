@@ -1,0 +1,202 @@
+"""Every route, called by everybody: what test_access and test_owner_condition walk."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import get_resolver
+from django.utils import timezone
+
+from runs.checks import views
+from runs.models import (
+    Artifact,
+    Event,
+    Membership,
+    NewEvent,
+    Owner,
+    Result,
+    Run,
+    Session,
+    SignInLink,
+    Token,
+    User,
+    append_events,
+    give_feedback,
+)
+from tests.pages.helpers import png
+
+CANARY = "canary"  # in every text of the owner's data
+_TRACE = Path(__file__).resolve().parent.parent / "samples" / "trace.json"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+SPEC = {
+    "target": {"kind": "inline", "inline": {"data": [{"traceID": "1", "spans": []}]}},
+    "evalConfig": {"evaluators": [{"type": "builtin", "name": "tool_trajectory_avg_score"}]},
+}
+MEMBERS = ("viewer", "reviewer", "operator", "admin")
+
+# What else there is to see at an address.
+QUERIES = {
+    "/": ["status=queued", "owner={owner}", "not=agent&agent=x", "session=their-key", "run={run_id}"],
+    "/runs/<uuid:run_id>": [f"tab={tab}" for tab in ("transcript", "results", "artifacts", "changes")],
+    "/runs/<uuid:run_id>/json/<slug:part>": ["path=/spec"],
+    "/runs/<uuid:run_id>/tree/<slug:part>": ["path=/spec"],
+    "/runs/<uuid:run_id>/artifacts/<int:number>": ["inline"],
+    "/runs/<uuid:run_id>/events/<int:seq>/files/<int:number>": ["inline"],
+    "/api/runs": ["status=queued&limit=1", "before=2100-01-01T00:00:00Z"],
+}
+
+
+@dataclass
+class Visitor:
+    """Somebody or something that calls: its cookies, or its token."""
+
+    name: str
+    cookies: str = ""
+    secret: str = ""
+    user: User | None = None
+
+    def call(self, method: str, address: str, body: dict[str, Any] | None = None) -> HttpResponse:
+        """The answer, with all that the call wrote taken back."""
+        client = Client(raise_request_exception=False)
+        client.cookies = SimpleCookie(self.cookies)
+        headers = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
+        sent: dict[str, Any] = {}
+        if method == "POST" and address.startswith("/api/"):
+            sent = {"data": json.dumps(body), "content_type": "application/json"}
+        elif method == "POST":
+            sent = {"data": body or {}}
+        with transaction.atomic():
+            response = getattr(client, method.lower())(address, **sent, headers=headers)
+            transaction.set_rollback(True)
+        return response
+
+
+class World:
+    """An owner with a run that has everything, and all who may call."""
+
+    def __init__(self) -> None:
+        self.owner = Owner.objects.create(name=f"{CANARY} works")
+        self.elsewhere = Owner.objects.create(name="elsewhere")
+        self.visitors = {one.name: one for one in (*self._people(), *self._tokens())}
+        self.session = Session.objects.open(self.owner, "api", "their-key", agent=CANARY)
+        self.run = self._run()
+        link = SignInLink.objects.issue(User.objects.create_user("newcomer"))
+        self.ids = {
+            "run_id": self.run.pk,
+            "session_id": self.session.pk,
+            "token_id": Token.objects.get(owner=self.owner, name="canary read").pk,
+            "seq": 1,
+            "number": 1,
+            "part": "run",
+            "secret": link,
+        }
+        self.missing = {**self.ids, "run_id": uuid4(), "session_id": uuid4(), "token_id": 10**9}
+
+    def addresses(self, route: str) -> list[str]:
+        """The address of the owner's own things there, alone and with each query that it understands."""
+        address = fill(route, self.ids)
+        queries = [query.format(owner=self.owner.pk, **self.ids) for query in QUERIES.get(route, [])]
+        return [address, *(f"{address}?{query}" for query in queries)]
+
+    def body(self, route: str) -> dict[str, Any]:
+        """A form, or JSON, that the route takes where it is posted."""
+        trace = SimpleUploadedFile("trace.json", _TRACE.read_bytes())
+        return {
+            "/api/runs": {"runId": str(self.missing["run_id"]), "spec": SPEC},
+            "/runs/<uuid:run_id>/cancel": {"reason": "why"},
+            "/runs/<uuid:run_id>/feedback": {"rating": "4"},
+            "/submit": {"traces": trace, "owner": self.owner.pk, "match": "EXACT", "threshold": "0.7",
+                        "response": "on"},
+            "/account/password": {"new_password1": "battery-9-st", "new_password2": "battery-9-st"},
+            "/account/tokens": {"name": "ci", "owner": self.owner.pk},
+        }.get(route, {})  # fmt: skip
+
+    def _people(self) -> Iterator[Visitor]:
+        yield Visitor("nobody")
+        yield self._person("stranger", self.elsewhere, "admin")
+        for role in MEMBERS:
+            yield self._person(role, self.owner, role)
+        yield self._person("superuser", is_staff=True, is_superuser=True)
+
+    def _person(self, name: str, owner: Owner | None = None, role: str = "", **rights: bool) -> Visitor:
+        user = User.objects.create_user(name, **rights)
+        if owner:
+            Membership.objects.create(user=user, owner=owner, role=role)
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return Visitor(name, cookies=client.cookies.output(header="", sep=";"), user=user)
+
+    def _tokens(self) -> Iterator[Visitor]:
+        past = timezone.now() - timedelta(minutes=1)
+        for name in ("read", "write"):
+            yield Visitor(name, secret=Token.objects.issue(self.owner, f"canary {name}", [name])[1])
+        yield Visitor("foreign", secret=Token.objects.issue(self.elsewhere, "foreign")[1])
+        yield Visitor("expired", secret=Token.objects.issue(self.owner, "canary 3", expires_at=past)[1])
+        revoked, secret = Token.objects.issue(self.owner, "canary 4")
+        Token.objects.filter(pk=revoked.pk).update(revoked_at=past)
+        yield Visitor("revoked", secret=secret)
+
+    def _run(self) -> Run:
+        run = Run.objects.submit(self.owner, {**SPEC, "note": CANARY}, title=CANARY, session=self.session)
+        Run.objects.filter(pk=run.pk).update(agent=CANARY, model=CANARY)
+        file = {"name": f"{CANARY}.png", "mimeType": "image/png", "bytes": base64.b64encode(png()).decode()}
+        parts = [{"kind": "text", "text": CANARY}, {"kind": "file", "file": file}]
+        append_events(run, [NewEvent(Event.Kind.MESSAGE, {"parts": parts}, role="agent")])
+        Artifact.objects.create(
+            id=1,
+            run=run,
+            artifact_id="1",
+            name=CANARY,
+            content=CANARY.encode(),
+            media_type="text/plain",
+            size=len(CANARY),
+        )
+        Result.objects.create(
+            id="0" * 64,
+            run=run,
+            item_id="1",
+            item_name=CANARY,
+            question=CANARY,
+            evaluator_name=CANARY,
+            evaluator_type="builtin",
+            status="errored",
+            error=CANARY,
+        )
+        author = self.visitors["admin"].user
+        assert author
+        for rating in (2, 3):
+            give_feedback(run, author, rating, CANARY)
+        return run
+
+
+def fill(route: str, ids: dict[str, Any]) -> str:
+    """The address of a route as the URLconf writes it: `<uuid:run_id>` becomes the id of that name."""
+    pieces = route.split("<")
+    named = (piece.partition(">") for piece in pieces[1:])
+    return pieces[0] + "".join(f"{ids[name.rpartition(':')[2]]}{rest}" for name, _, rest in named)
+
+
+def routes() -> list[str]:
+    """Every route outside the admin."""
+    return list(dict.fromkeys(f"/{route}" for route, _ in views(get_resolver())))
+
+
+def taken(world: World) -> set[str]:
+    """Every method that some route takes, as "GET /runs"; an admin asks, and where tokens are needed one."""
+    found = set()
+    for route in routes():
+        visitor = world.visitors["write" if route.startswith("/api/") else "admin"]
+        for method in METHODS:
+            if visitor.call(method, fill(route, world.ids), {}).status_code != 405:
+                found.add(f"{method} {route}")
+    return found
