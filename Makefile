@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help up demo test check lock
+.PHONY: help up demo test check bench lock
 
 # No step comes before these: each makes .venv, or brings it up to date, by itself.
 
@@ -8,6 +8,7 @@ help:
 	@echo "make demo   the same with believable history in it"
 	@echo "make test   checks, then all tests"
 	@echo "make check  lint, format, types, missing migrations"
+	@echo "make bench  measure appends, lists, searches and deletion (PARTS=\"append lists\" for some)"
 	@echo "make lock   pin the newest releases that pyproject.toml allows"
 
 up:
@@ -21,6 +22,9 @@ test:
 
 check:
 	@exec sh project/start.sh requirements-dev.txt -m tests.run --check
+
+bench:
+	@exec sh project/start.sh requirements-dev.txt -m bench $(PARTS)
 
 # On Python 3.12, the oldest that is served; the pins hold for newer ones and for all platforms.
 lock:

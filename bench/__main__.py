@@ -1,0 +1,27 @@
+"""`python -m bench [append] [lists] [search] [deletion]`: all of them without a name."""
+
+import argparse
+from importlib import import_module
+
+import django
+
+from bench.server import scratch_server
+
+PARTS = ("append", "lists", "search", "deletion")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all by default")
+    parser.add_argument("--runs", type=int, default=1_000_000, help="in the lists that are measured")
+    parser.add_argument("--rounds", type=int, default=15, help="of each measurement; medians are printed")
+    chosen = parser.parse_args()
+    for part in chosen.parts or PARTS:
+        print(f"\n== {part}", flush=True)
+        with scratch_server():
+            django.setup()
+            import_module(f"bench.{part}").main(chosen.runs, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
