@@ -1,12 +1,11 @@
 """Events: the history of a run, append-only (DESIGN.md 3.3)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, NoReturn, Protocol
-from uuid import UUID
+from typing import Any, ClassVar, Protocol
 
 from django.db import IntegrityError, connection, models, transaction
 from django.db.models.functions import Now
@@ -15,8 +14,7 @@ from runs.exact import Json, clean_text, join_exact, split_exact
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
 from runs.models.run import LeaseLost, Run
-from runs.models.search import MARK, NEW_TERMS, event_doc, known_terms
-from runs.models.status import FINAL
+from runs.models.search import Doc, event_doc, known_terms
 
 TITLE_LENGTH = 200
 
@@ -112,7 +110,7 @@ def append_events(
 ) -> list[Event]:
     """Appends to a run's history and gives what was written; an event id that is there is passed over.
 
-    One statement, so that the run's row is locked for an instant: it counts the events, gives them their
+    One call, so that the run's row is locked for an instant: it counts the events, gives them their
     numbers without gaps, and keeps what lists show of them. To a final run each comes as `late_write`, and
     nothing but its count changes (CONTRACTS.md 4.2), unless it is `past`: history from elsewhere that is
     told after its run. Raises Run.DoesNotExist, and LeaseLost where `hold` is not in the run's row any more.
@@ -147,22 +145,27 @@ def _each_id_once(new: Sequence[NewEvent]) -> list[NewEvent]:
 
 
 def _append(run: Run, new: Sequence[NewEvent], hold: Hold | None, past: bool) -> list[Event]:
+    """Calls the database's `append_events`, which is in migration 0002."""
     rows = [_row(run, event) for event in new]
     docs = [event_doc(event.payload) for event in new]
     terms: frozenset[int] = frozenset().union(*(doc.terms for doc in docs))
-    title = next((_title(event) for event in new if event.role == "user"), "")
-    statement, parameters = _statement(rows, title, hold)
-    parameters |= {
-        "run": run.pk,
+    parameters = {
+        "target": run.pk,
+        "events": json.dumps([_told(row, doc) for row, doc in zip(rows, docs, strict=True)]),
         "past": past,
-        "mark": MARK,
-        "words": [doc.words for doc in docs],
-        "whole": [doc.whole for doc in docs],
-        "terms": known_terms.missing(run.pk, terms),
+        "worker": hold and hold.worker_id,
+        "try": hold and hold.attempt,
+        "said": next((_title(event) for event in new if event.role == "user"), ""),
+        "used_input": _total(row.input_tokens for row in rows),
+        "used_output": _total(row.output_tokens for row in rows),
+        "used_cost": _total(row.cost for row in rows),
+        "new_terms": known_terms.missing(run.pk, terms),
     }
     with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        first, block, late, ids = cursor.fetchone() or _refuse(run.pk, hold)
+        cursor.execute(_APPEND, parameters)
+        first, block, late, ids = cursor.fetchone()
+    if first is None:
+        raise LeaseLost(hold) if hold is not None else Run.DoesNotExist(run.pk)
     known_terms.note(run.pk, block, terms)
     for seq, (row, pk) in enumerate(zip(rows, ids or (), strict=True), first):
         row.seq, row.pk = seq, pk
@@ -172,84 +175,33 @@ def _append(run: Run, new: Sequence[NewEvent], hold: Hold | None, past: bool) ->
     return rows
 
 
-def _refuse(run_id: UUID, hold: Hold | None) -> NoReturn:
-    if hold is not None:
-        raise LeaseLost(hold)
-    raise Run.DoesNotExist(run_id)
+_APPEND = """
+    SELECT * FROM append_events(%(target)s, %(events)s::jsonb, %(past)s, %(worker)s, %(try)s, %(said)s,
+        %(used_input)s, %(used_output)s, %(used_cost)s, %(new_terms)s::integer[])
+"""
 
 
-def _statement(rows: Sequence[Event], title: str, hold: Hold | None) -> tuple[str, dict[str, Any]]:
-    """The statement, with no more in its UPDATE than this batch changes: each column may fire a trigger."""
-    columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
-    columns["payload"] = [json.dumps(payload) for payload in columns["payload"]]
-    used = {name: _total(columns[name]) for name in _USAGE}
-    changes = {f"{name} = {_ADDED.format(name)}" for name, total in used.items() if total is not None}
-    if title:
-        changes.add("title = CASE WHEN title = '' AND (%(past)s OR NOT final) THEN %(title)s ELSE title END")
-    held = "AND status = 'running' AND worker_id = %(worker)s AND attempt = %(attempt)s" if hold else ""
-    happened = [row.occurred_at for row in rows]
-    parameters: dict[str, Any] = {
-        **columns,
-        **{f"{name}_used": total for name, total in used.items()},
-        "title": title,
-        "count": len(rows),
-        "total_size": sum(row.size for row in rows),
-        "latest": None if None in happened else max(filter(None, happened), default=None),
-        "worker": hold and hold.worker_id,
-        "attempt": hold and hold.attempt,
+def _told(row: Event, doc: Doc) -> dict[str, Json]:
+    """An event as `append_events` takes it."""
+    return {
+        "event_id": row.event_id,
+        "kind": row.kind,
+        "role": row.role,
+        "payload": row.payload,
+        "exact": row.payload_exact,
+        "size": row.size,
+        "occurred_at": row.occurred_at and row.occurred_at.isoformat(),
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+        "cost": row.cost and str(row.cost),
+        "words": doc.words,
+        "whole": doc.whole,
     }
-    more = "".join(f", {change}" for change in sorted(changes)).replace("final", _IS_FINAL)
-    return _APPEND.format(more=more, held=held), parameters
 
 
-def _total(numbers: Sequence[Any]) -> Any:
+def _total(numbers: Iterable[Any]) -> Any:
     given = [number for number in numbers if number is not None]
     return sum(given) if given else None
-
-
-_USAGE = ("input_tokens", "output_tokens", "cost")
-_COLUMNS = ("event_id", "kind", "role", "payload", "payload_exact", "size", "occurred_at", *_USAGE)
-_IS_FINAL = f"status IN ({', '.join(repr(str(status)) for status in sorted(FINAL))})"
-_ADDED = "CASE WHEN %(past)s OR NOT final THEN coalesce({0}, 0) + %({0}_used)s ELSE {0} END"
-_APPEND = f"""
-    WITH held AS (
-        UPDATE run SET event_count = event_count + %(count)s, size = size + %(total_size)s,
-            updated_at = statement_timestamp() {{more}}
-        WHERE id = %(run)s {{held}}
-        RETURNING id, owner_id, session_id, search_block, event_count - %(count)s AS before,
-            {_IS_FINAL} AND NOT %(past)s AS late
-    ), new AS (
-        SELECT * FROM unnest(
-            %(event_id)s::text[], %(kind)s::text[], %(role)s::text[], %(payload)s::text[],
-            %(payload_exact)s::text[], %(size)s::int[], %(occurred_at)s::timestamptz[],
-            %(input_tokens)s::bigint[], %(output_tokens)s::bigint[], %(cost)s::numeric[],
-            %(words)s::text[], %(whole)s::boolean[]
-        ) WITH ORDINALITY AS given (event_id, kind, role, payload, exact, size, occurred_at,
-            input_tokens, output_tokens, cost, words, whole, number)
-    ), written AS (
-        INSERT INTO event (run_id, seq, event_id, kind, role, payload, payload_exact, size, occurred_at,
-            input_tokens, output_tokens, cost)
-        SELECT held.id, before + number, event_id,
-            CASE WHEN late THEN 'late_write' ELSE kind END, role,
-            CASE WHEN late THEN jsonb_build_object('kind', kind, 'payload', payload::jsonb)
-                ELSE payload::jsonb END,
-            CASE WHEN late THEN '{{{{"kind": ' || to_json(kind) || ', "payload": ' || exact || '}}}}'
-                ELSE exact END,
-            size, occurred_at, input_tokens, output_tokens, cost
-        FROM held, new ORDER BY number
-        RETURNING id, seq
-    ), documents AS (
-        INSERT INTO search_doc (run_id, seq, words, whole)
-        SELECT held.id, before + number, replace(words, %(mark)s, search_block || ':')::tsvector, whole
-        FROM held, new
-    ), terms AS ({NEW_TERMS.format(run="held")}
-    ), active AS (
-        UPDATE session SET last_activity_at = date_trunc('second', least(%(latest)s, statement_timestamp()))
-        FROM held WHERE session.id = held.session_id
-        AND last_activity_at < date_trunc('second', least(%(latest)s, statement_timestamp()))
-    )
-    SELECT before + 1, search_block, late, (SELECT array_agg(id ORDER BY seq) FROM written) FROM held
-"""
 
 
 def _row(run: Run, event: NewEvent) -> Event:

@@ -169,15 +169,19 @@ def _escaped(key: str) -> str:
 
 
 def _lexeme(word: str, places: list[int]) -> str:
+    if len(places) == 1:  # a word; signs have no place, and only they need quoting
+        return f"'{MARK}{word}':{places[0]}"
+    if places:
+        return f"'{MARK}{word}':{','.join(map(str, places[:255]))}"
     quoted = word.replace("\\", "\\\\").replace("'", "''")
-    return f"'{MARK}{quoted}':{','.join(map(str, places[:255]))}" if places else f"'{MARK}{quoted}'"
+    return f"'{MARK}{quoted}'"
 
 
 def _terms(found: Iterable[str]) -> Iterator[str]:
     """The words, and each character of a paired script, since one may look for it alone."""
     for word in found:
         yield word
-        if is_paired(word):
+        if not word.isascii() and is_paired(word):
             yield from word
 
 
@@ -217,16 +221,15 @@ _ADD = """
 """
 
 # What is there already is passed over; that two may find it missing at once is harmless.
-NEW_TERMS = """
+_ADD_TERMS = """
     INSERT INTO search_term (owner_id, term, block)
     SELECT run.owner_id, given.term, run.search_block
-    FROM {run} AS run, unnest(%(terms)s::integer[]) AS given (term)
-    WHERE NOT EXISTS (
+    FROM run, unnest(%(terms)s::integer[]) AS given (term)
+    WHERE run.id = %(run)s AND NOT EXISTS (
         SELECT FROM search_term AS known
         WHERE (known.owner_id, known.term, known.block) = (run.owner_id, given.term, run.search_block)
     )
 """
-_ADD_TERMS = NEW_TERMS.format(run="(SELECT * FROM run WHERE id = %(run)s)")
 
 
 def _execute(statement: str, parameters: dict[str, Any]) -> None:
