@@ -16,6 +16,7 @@ class Measured:
     """Of one step: seconds of each call, and bytes of WAL a call, by round."""
 
     seconds: list[float] = field(default_factory=list)
+    answer: object = None  # of the last call
     wal: list[float] = field(default_factory=list)
 
     @property
@@ -36,7 +37,7 @@ def interleaved(steps: Mapping[str, Step], rounds: int, calls: int) -> dict[str,
                 before = _wal(superuser)
                 for _ in range(calls):
                     began = time.perf_counter()
-                    step()
+                    measured[name].answer = step()
                     measured[name].seconds.append(time.perf_counter() - began)
                 measured[name].wal.append((_wal(superuser) - before) / calls)
     return measured

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from bench.data import EVENTS_PER_RUN, WORDS, load_documents, load_runs
-from bench.lists import RAW, _raw
+from bench.lists import RAW, raw
 from bench.measure import interleaved, report
 from runs.models import Token
 from runs.models.listing import find_runs
@@ -19,7 +19,7 @@ def main(runs: int, rounds: int) -> None:
     now = datetime.now(UTC)
     for owner in (owners[0], owners[-1]):
         token, _ = Token.objects.issue(owner, "bench")
-        steps = {RAW: lambda owner=owner: _raw(owner, None)}
+        steps = {RAW: lambda owner=owner: raw([owner], None)}
         for text in (*_texts(), *PATHS):
             query = parse(text, now)
             steps[text] = lambda query=query, token=token: find_runs(query, token)

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db.models import Case, DurationField, Exists, F, OuterRef, Q, When
 from django.db.models.functions import Coalesce, Now
 
-from runs.models.access import Caller, owner_ids
+from runs.models.access import Caller, owners_seen
 from runs.models.feedback import Feedback
 from runs.models.owner import Owner
 from runs.models.run import Run
@@ -86,7 +86,7 @@ class Plan:
 
 def plan_of(query: Query, caller: Caller) -> Plan:
     """What `caller` may see of what `query` asks for. Raises QueryError where it asks for no word at all."""
-    plan = Plan(owners=frozenset(owner_ids(caller)))
+    plan = Plan(owners=owners_seen(caller))
     for condition in query.conditions:
         plan = _narrowed(plan, condition, caller)
     return plan

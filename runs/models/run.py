@@ -242,15 +242,24 @@ class Run(models.Model):
             # index, merged (models.listing), and so are several owners.
             models.Index(fields=["owner", *_NEWEST], name="run_list", condition=_KEPT),
             models.Index(fields=["owner", "kind", *_NEWEST], name="run_kind_list", condition=_KEPT),
+            models.Index(fields=["owner", "status", *_NEWEST], name="run_status_list", condition=_KEPT),
             models.Index(
-                fields=["owner", "kind", "status", *_NEWEST], name="run_status_list", condition=_KEPT
+                fields=["owner", "kind", "status", *_NEWEST], name="run_kind_status_list", condition=_KEPT
             ),
-            models.Index(fields=["owner", "agent", *_NEWEST], name="run_agent_list", condition=_KEPT),
+            models.Index(
+                fields=["owner", *_NEWEST],
+                name="run_open_list",
+                condition=_KEPT & Q(status__in=sorted(OPEN)),
+            ),
+            models.Index(
+                fields=["owner", "agent", *_NEWEST], include=["kind"], name="run_agent_list", condition=_KEPT
+            ),
             models.Index(
                 fields=["owner", "agent", "status", *_NEWEST], name="run_agent_status_list", condition=_KEPT
             ),
             models.Index(
                 fields=["owner", "rating", *_NEWEST],
+                include=["agent", "kind", "status"],
                 name="run_rating_list",
                 condition=_KEPT & Q(rating__isnull=False),
             ),

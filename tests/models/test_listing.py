@@ -120,6 +120,25 @@ def test_runs_of_several_owners_come_in_one_order(owner, alice):
     assert found(alice, "owner:other") == list("1357")
 
 
+def test_many_owners_are_merged_as_few_are(owner, alice):
+    owners = [owner, *(Owner.objects.create(name=f"team {number}") for number in range(8))]
+    for other in owners[1:]:
+        Membership.objects.create(user=alice, owner=other, role="viewer")
+    for number in range(27):
+        status = ("running", "paused")[number % 2]
+        at = NOW - timedelta(hours=number)
+        make_task(owners[number % 9], title=f"{number:02}", status=status, created_at=at)
+    all_of_them = [f"{number:02}" for number in range(27)]
+
+    assert found(alice) == all_of_them
+    assert found(alice, "-status:succeeded") == all_of_them
+    assert found(alice, "status:paused,failed,queued") == all_of_them[1::2]
+    assert found(alice, "status:paused", size=5) == all_of_them[1:10:2]
+    assert found(alice, "agent:helm-agent kind:task") == all_of_them
+    page = find_runs(parse("", NOW), alice, size=10)
+    assert found(alice, after=page.older) == all_of_them[10:]
+
+
 def test_pages_of_runs_of_one_instant_lose_and_repeat_none(owner, alice):
     for number in range(7):
         make_task(owner, title=str(number), created_at=NOW)
