@@ -27,6 +27,7 @@ from runs.models.status import FINAL
 ACTOR = "retention"
 # Why something goes without a policy, as its `Deletion` says.
 DELETED, EXPIRED, EMPTIED = "its grace time is over", "it has expired", "it has no runs any more"
+SESSION_EXPIRED = "its session has expired"
 
 
 class RetentionPolicy(models.Model):
@@ -145,6 +146,13 @@ def due_anyhow(now: datetime, **of: Any) -> list[Due]:
     return [
         Due(DELETED, runs.filter(deleted), "deleted_at"),
         Due(EXPIRED, runs.filter(_has_expired(now)).exclude(deleted), "expires_at"),
+        Due(
+            SESSION_EXPIRED,
+            runs.filter(session__in=expired_sessions(now), status__in=FINAL)
+            .exclude(deleted)
+            .exclude(_has_expired(now)),
+            "created_at",
+        ),
     ]
 
 
@@ -158,8 +166,12 @@ def due_by(policy: RetentionPolicy, now: datetime) -> Due:
 
 
 def due_sessions(now: datetime) -> QuerySet[Session]:
-    """The sessions that were deleted long enough ago."""
-    return Session.objects.filter(deleted_at__lt=now - grace())
+    """The sessions that were deleted long enough ago, and those that expired; with runs they stay."""
+    return Session.objects.filter(Q(deleted_at__lt=now - grace()) | Q(pk__in=expired_sessions(now)))
+
+
+def expired_sessions(now: datetime) -> QuerySet[Session]:
+    return Session.objects.filter(expires_at__lt=now)
 
 
 def _idle_sessions(of: RetentionPolicy | Owner, now: datetime) -> list[tuple[str, QuerySet[Session]]]:

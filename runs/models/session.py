@@ -66,6 +66,9 @@ class Session(models.Model):
                 name="session_list",
                 condition=Q(deleted_at__isnull=True),
             ),
+            models.Index(  # retention
+                fields=["expires_at", "id"], name="session_expiry", condition=Q(expires_at__isnull=False)
+            ),
             models.Index(fields=["-created_at", "-id"], name="session_newest"),
             GinIndex(fields=["metadata"], name="session_metadata"),
             # What is to be purged: models.retention.

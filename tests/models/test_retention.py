@@ -187,6 +187,27 @@ def test_an_expired_run_that_is_open_stays(owner, made, now):
     assert apply(owner, now) == Extent()
 
 
+def test_an_expired_session_goes_with_its_runs(owner, made, now):
+    session = Session.objects.open(owner, "api", "short-lived")
+    Session.objects.filter(pk=session.pk).update(expires_at=now - timedelta(minutes=1))
+    made(1, session=session)
+    made(1, expires_at=now - timedelta(days=1), session=session)
+    made(1)
+
+    assert preview(owner, now).runs == 2
+    assert apply(owner, now).runs == 2
+    assert not Session.objects.filter(pk=session.pk).exists()
+
+
+def test_an_expired_session_waits_for_its_open_run(owner, made, now):
+    session = Session.objects.open(owner, "api", "short-lived")
+    Session.objects.filter(pk=session.pk).update(expires_at=now - timedelta(minutes=1))
+    made(1, "running", session=session)
+
+    assert apply(owner, now) == Extent()
+    assert Session.objects.filter(pk=session.pk).exists()
+
+
 def test_a_deleted_run_goes_when_its_grace_time_is_over(owner, made, now):
     made(1)
     delete_runs(Run.objects.all(), "user:7", "why")
