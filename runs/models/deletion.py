@@ -27,6 +27,7 @@ from runs.models.change import correction
 from runs.models.run import Run
 from runs.models.session import Session
 from runs.models.transition import request_cancels
+from runs.models.triggers import MAKING_RUNS
 
 # A batch ends at the first of these; on two slow cores it then takes some 100 ms.
 RUNS_AT_ONCE = 200
@@ -278,13 +279,12 @@ def forget_empty_blocks(owner_id: int) -> int:
 
 @_patient
 def _forget_blocks(owner_id: int, blocks: list[int]) -> int:
-    """Whoever makes a run holds its block (triggers.assign_block), so that one that we hold stays empty."""
+    """While nobody makes a run of the owner (triggers.assign_block), so that what is empty stays so."""
     with _turn("retention", "no runs"), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM search_block WHERE id = ANY(%s) ORDER BY id FOR UPDATE SKIP LOCKED", [blocks]
-        )
-        held = [block for (block,) in cursor.fetchall()]
-        cursor.execute(_FORGET_BLOCKS, {"owner": owner_id, "among": held})
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [MAKING_RUNS, owner_id])
+        if not cursor.fetchone()[0]:
+            return 0
+        cursor.execute(_FORGET_BLOCKS, {"owner": owner_id, "among": blocks})
         number = cursor.rowcount
     if number:
         _forget_terms(owner_id)

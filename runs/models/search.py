@@ -19,6 +19,7 @@ from django.contrib.postgres.search import SearchVectorField
 from django.db import connection, models, transaction
 
 from runs.exact import Json, clean_text
+from runs.models import triggers
 from runs.models.owner import Owner
 from runs.words import Found, found_in, is_paired, texts_in
 
@@ -36,10 +37,12 @@ class SearchBlock(models.Model):
 
     owner = models.ForeignKey(Owner, on_delete=models.CASCADE, related_name="+", db_index=False)
     from_at = models.DateTimeField()
+    opened_by = models.BigIntegerField(null=True, help_text="The transaction, where it was opened ahead.")
 
     class Meta:
         db_table = "search_block"
         constraints = [models.UniqueConstraint(fields=["owner", "from_at"], name="search_block_once")]
+        triggers = [triggers.opened_in_time()]
 
     def __str__(self) -> str:
         return f"block {self.pk}"

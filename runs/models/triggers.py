@@ -87,9 +87,10 @@ def count_runs() -> pgtrigger.Trigger:
 def assign_block() -> list[pgtrigger.Trigger]:
     """Puts a run into its owner's block of its time (models.search), whoever writes it.
 
-    Now and then a run that is the newest opens a block; chance decides, since all would wait for a
-    counter. Opening waits for nobody: while others make runs it is left to a later one. Those who make a
-    run hold its block meanwhile and look again, so that blocks never overlap in time.
+    Which block that is follows from the run's time alone, as long as everybody sees the blocks. So a block is
+    opened a little ahead of its time, by a run that chance chooses, since all would wait for a counter, and
+    `opened_in_time` takes it back if it is not there for all when its time comes. One in the past, for
+    history that is imported, is opened by whoever is alone at making runs.
     """
     moved = "OLD.owner_id <> NEW.owner_id OR OLD.created_at <> NEW.created_at"
     return [
@@ -98,7 +99,6 @@ def assign_block() -> list[pgtrigger.Trigger]:
             operation=pgtrigger.Insert,
             when=pgtrigger.Before,
             condition=pgtrigger.Condition("NEW.search_block IS NULL"),
-            declare=_BLOCKS,
             func=f"{_OPEN_BLOCK} {_FIND_BLOCK}",
         ),
         pgtrigger.Trigger(
@@ -106,18 +106,38 @@ def assign_block() -> list[pgtrigger.Trigger]:
             operation=pgtrigger.UpdateOf("owner_id", "created_at"),
             when=pgtrigger.Before,
             condition=pgtrigger.Condition(moved),
-            declare=_BLOCKS,
             func=_FIND_BLOCK,
         ),
     ]
 
 
-_BLOCKS = [("held", "bigint"), ("latest", "bigint")]
+def opened_in_time() -> pgtrigger.Trigger:
+    """Takes a block back that was opened ahead of its time by a transaction that ends only now."""
+    return pgtrigger.Trigger(
+        name="opened_in_time",
+        operation=pgtrigger.Insert,
+        when=pgtrigger.After,
+        timing=pgtrigger.Deferred,
+        func="""
+            IF NEW.from_at > now() AND clock_timestamp() > NEW.from_at - interval '2 seconds' THEN
+                DELETE FROM search_block WHERE id = NEW.id;
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+MAKING_RUNS = 0x626C6B  # "blk": shared by those who make runs of an owner
 _OPEN_BLOCK = f"""
-            IF random() * {RUNS_PER_BLOCK} < 1 AND NEW.created_at <= now() THEN
-                SELECT id INTO held FROM search_block
-                WHERE owner_id = NEW.owner_id ORDER BY from_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED;
-                IF held IS NOT NULL THEN
+            PERFORM pg_advisory_xact_lock_shared({MAKING_RUNS}, NEW.owner_id::integer);
+            IF random() * {RUNS_PER_BLOCK} < 1 THEN
+                IF NEW.created_at > now() - interval '1 hour' THEN
+                    INSERT INTO search_block (owner_id, from_at, opened_by)
+                    SELECT NEW.owner_id, now() + interval '3 seconds', pg_current_xact_id()::text::bigint
+                    WHERE NOT EXISTS (
+                        SELECT FROM search_block WHERE owner_id = NEW.owner_id AND from_at > now()
+                    ) ON CONFLICT DO NOTHING;
+                ELSIF pg_try_advisory_xact_lock({MAKING_RUNS}, NEW.owner_id::integer) THEN
                     INSERT INTO search_block (owner_id, from_at)
                     SELECT NEW.owner_id, NEW.created_at
                     WHERE NOT EXISTS (
@@ -130,21 +150,16 @@ _OPEN_BLOCK = f"""
 """
 _FIND_BLOCK = """
             LOOP
-                SELECT id INTO held FROM search_block
+                SELECT id INTO NEW.search_block FROM search_block
                 WHERE owner_id = NEW.owner_id AND from_at <= NEW.created_at
-                ORDER BY from_at DESC LIMIT 1 FOR KEY SHARE;
-                IF held IS NULL THEN
-                    INSERT INTO search_block (owner_id, from_at)
-                    VALUES (NEW.owner_id, '0001-01-01 00:00:00+00')
-                    ON CONFLICT DO NOTHING;
-                    CONTINUE;
-                END IF;
-                SELECT id INTO latest FROM search_block
-                WHERE owner_id = NEW.owner_id AND from_at <= NEW.created_at
+                -- One that we opened ourselves and that has its time already will be taken back.
+                AND (from_at <= now() OR opened_by IS DISTINCT FROM pg_current_xact_id()::text::bigint)
                 ORDER BY from_at DESC LIMIT 1;
-                EXIT WHEN held = latest;
+                EXIT WHEN NEW.search_block IS NOT NULL;
+                INSERT INTO search_block (owner_id, from_at)
+                VALUES (NEW.owner_id, '0001-01-01 00:00:00+00')
+                ON CONFLICT DO NOTHING;
             END LOOP;
-            NEW.search_block := held;
             RETURN NEW;
 """
 

@@ -1,5 +1,6 @@
 """Blocks of the search index cut an owner's runs by time, however many make runs at once (models.search)."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -9,10 +10,19 @@ from django.db import connection, connections, transaction
 from runs.models import Run, SearchBlock, Status
 from runs.models.triggers import RUNS_PER_BLOCK
 
-_FUNCTION = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'pgtrigger_assign_block_%'"
+_FUNCTIONS = (
+    "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE proname ~ 'assign_block|opened_in_time'"
+)
+# Blocks of three runs on average, opened a tenth of a second ahead.
+_SMALLER = {
+    f"* {RUNS_PER_BLOCK} < 1": "* 3 < 1",
+    "'3 seconds'": "'0.1 seconds'",
+    "'2 seconds'": "'0.05 seconds'",
+}
 _OUTSIDE = """
     SELECT count(*) FROM run JOIN (
-        SELECT id, from_at, lead(from_at) OVER (PARTITION BY owner_id ORDER BY from_at) AS until FROM search_block
+        SELECT id, from_at, lead(from_at) OVER (PARTITION BY owner_id ORDER BY from_at) AS until
+        FROM search_block
     ) AS block ON block.id = search_block
     WHERE run.created_at < from_at OR run.created_at >= until
 """
@@ -20,37 +30,53 @@ _OUTSIDE = """
 
 @pytest.fixture
 def small_blocks(committed_db):
-    """Blocks of three runs on average, so that many are opened."""
+    """So that a short test opens many."""
     with connections["owner"].cursor() as cursor:
-        cursor.execute(_FUNCTION)
-        (definition,) = cursor.fetchone()
-        assert f"random() * {RUNS_PER_BLOCK} < 1" in definition
-        small = definition.replace(f"random() * {RUNS_PER_BLOCK} < 1", "random() * 3 < 1")
-        cursor.execute(small.replace("%", "%%"))
+        cursor.execute(_FUNCTIONS)
+        definitions = dict(cursor.fetchall())
+        for large, small in _SMALLER.items():
+            assert any(large in definition for definition in definitions.values())
+            definitions = {name: text.replace(large, small) for name, text in definitions.items()}
+        for definition in definitions.values():
+            cursor.execute(definition.replace("%", "%%"))
 
 
 def outside() -> int:
-    """How many runs are in a block that is not of their time."""
+    """How many runs are in a block that is not of their time, or that is not there."""
+    lost = Run.objects.exclude(search_block__in=SearchBlock.objects.values("pk")).count()
     with connection.cursor() as cursor:
         cursor.execute(_OUTSIDE)
-        return cursor.fetchone()[0]
+        return cursor.fetchone()[0] + lost
 
 
 def test_blocks_never_overlap_when_many_make_runs_at_once(small_blocks, owner):
+    until = time.monotonic() + 2
+
     def make(number: int) -> None:
-        for turn in range(15):
+        while time.monotonic() < until:
             with transaction.atomic():
                 Run.objects.open_task(owner)
-                if turn % 5 == number % 5:  # some transactions take longer than the next one to begin
-                    connection.cursor().execute("SELECT pg_sleep(0.02)")
+                if number == 0:  # one whose transactions take longer than a block is opened ahead
+                    time.sleep(0.15)
                     Run.objects.open_task(owner)
         connections.close_all()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, range(8)))
 
-    assert Run.objects.count() == 144
-    assert SearchBlock.objects.count() > 10
+    assert SearchBlock.objects.count() > 5
+    assert outside() == 0
+
+
+def test_a_block_that_comes_too_late_is_taken_back(small_blocks, owner):
+    with transaction.atomic():
+        for _ in range(40):
+            Run.objects.open_task(owner)
+        assert SearchBlock.objects.count() == 2
+        time.sleep(0.15)
+        Run.objects.open_task(owner)
+
+    assert SearchBlock.objects.count() == 1
     assert outside() == 0
 
 
