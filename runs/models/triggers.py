@@ -128,9 +128,12 @@ def opened_in_time() -> pgtrigger.Trigger:
 
 
 MAKING_RUNS = 0x626C6B  # "blk": shared by those who make runs of an owner
+_OPENING = 0x6F706E  # "opn": one at a time, so that later blocks have higher numbers
 _OPEN_BLOCK = f"""
             PERFORM pg_advisory_xact_lock_shared({MAKING_RUNS}, NEW.owner_id::integer);
-            IF random() * {RUNS_PER_BLOCK} < 1 THEN
+            IF random() * {RUNS_PER_BLOCK} < 1
+            AND pg_try_advisory_xact_lock({_OPENING}, NEW.owner_id::integer)
+            AND EXISTS (SELECT FROM search_block WHERE owner_id = NEW.owner_id) THEN
                 IF NEW.created_at > now() - interval '1 hour' THEN
                     INSERT INTO search_block (owner_id, from_at, opened_by)
                     SELECT NEW.owner_id, now() + interval '3 seconds', pg_current_xact_id()::text::bigint

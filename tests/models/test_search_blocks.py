@@ -43,6 +43,8 @@ def small_blocks(committed_db):
 
 def outside() -> int:
     """How many runs are in a block that is not of their time, or that is not there."""
+    blocks = list(SearchBlock.objects.order_by("owner", "from_at").values_list("owner", "pk"))
+    assert blocks == sorted(blocks)  # searches go by their numbers
     lost = Run.objects.exclude(search_block__in=SearchBlock.objects.values("pk")).count()
     with connection.cursor() as cursor:
         cursor.execute(_OUTSIDE)
