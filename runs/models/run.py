@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import models, transaction
@@ -46,9 +46,6 @@ class LeaseLost(Exception):
 
 class RunQuerySet(OwnedQuerySet["Run"]):
     deleted_path = "deleted_at"
-
-    def for_list(self) -> Self:
-        return self.defer(*PAYLOADS).select_related("session", "owner")
 
     def submit(
         self,
