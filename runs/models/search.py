@@ -6,6 +6,7 @@ its words with the block in front, so that GIN finds the documents of one block 
 which words occur in it at all, so that a rare word leads to its blocks at once.
 """
 
+import re
 import threading
 import zlib
 from collections import OrderedDict
@@ -168,7 +169,8 @@ def leaf_text(value: Json) -> str:
 
 
 def _escaped(key: str) -> str:
-    return key.replace("\\", "\\\\").replace(".", "\\.")
+    """So that no key with a dot or a colon can be taken for another path or value."""
+    return re.sub(r"[\\.:]", r"\\\g<0>", key)
 
 
 def _lexeme(word: str, places: list[int]) -> str:

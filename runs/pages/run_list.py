@@ -147,6 +147,7 @@ def run_list(request: SignedInRequest) -> HttpResponse:
         "older": _address(request.GET, after=str(page.older)) if page.older else None,
         "newest": _address(request.GET, after=None) if "after" in request.GET else None,
         "several_owners": filters.several_owners,
+        "without_search": _address(request.GET, q=None, after=None),
         "here": request.get_full_path(),
     }
     if wants(request, "rows"):  # the next rows, to be appended

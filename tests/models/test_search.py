@@ -129,6 +129,13 @@ def test_metadata_is_found_by_path(said, found, metadata, query):
     assert found(query) == [run.pk]
 
 
+def test_a_colon_in_a_key_is_not_taken_for_the_value(said, found):
+    said("hello", metadata={"a:b": "c"})
+
+    assert found('metadata.a:"b:c"') == []
+    assert len(found('metadata."a:b":c')) == 1
+
+
 def test_metadata_that_changes_is_found_as_it_is(said, found):
     run = said("hello", metadata={"env": "test"})
     merge_metadata(run, {"env": "prod"})

@@ -203,6 +203,12 @@ def test_a_search_and_the_other_filters_stay_together(signed_in, owner):
     assert "q=disk" in next(choice.address for choice in signed_in.get("/?q=disk").context["legend"])
 
 
+def test_a_search_that_finds_nothing_can_be_taken_away(signed_in, owner):
+    make_task(owner, agent="helm")
+    page = signed_in.get("/", {"q": "nothing", "agent": "helm"}).content.decode()
+    assert '<a class="btn" href="/?agent=helm">Without the search</a>' in page
+
+
 def test_a_search_that_runs_out_of_time_says_how_far_it_came(signed_in, owner, monkeypatch):
     monkeypatch.setattr("runs.models.listing.STEPS", (2,))
     monkeypatch.setattr("runs.models.listing.PATIENCE", 0)
