@@ -130,6 +130,13 @@ class OwnedQuerySet[Row: models.Model](QuerySet[Row]):
         return self.filter(Q(created_at__lte=created_at) & (Q(created_at__lt=created_at) | Q(id__lt=row_id)))
 
 
+class OfRunQuerySet[Row: models.Model](OwnedQuerySet[Row]):
+    """Rows that belong to a run, and with it to an owner."""
+
+    owner_path = "run__owner"
+    deleted_path = "run__deleted_at"
+
+
 def _refusal(action: Action, held: Collection[Membership]) -> str:
     """ "Cancelling needs the role operator; you are viewer of platform." """
     needed = next(role for role, actions in ROLE_ACTIONS.items() if action in actions)

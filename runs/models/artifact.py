@@ -10,14 +10,9 @@ from django.db.models.functions import Now
 
 from runs.exact import Json, clean_text, join_exact, split_exact
 from runs.models import triggers
-from runs.models.access import OwnedQuerySet
+from runs.models.access import OfRunQuerySet
 from runs.models.event import NewEvent, append_events
 from runs.models.run import Run
-
-
-class ArtifactQuerySet(OwnedQuerySet["Artifact"]):
-    owner_path = "run__owner"
-    deleted_path = "run__deleted_at"
 
 
 class Artifact(models.Model):
@@ -34,7 +29,7 @@ class Artifact(models.Model):
     complete = models.BooleanField(default=True, help_text="False while more chunks of it are to come.")
     created_at = models.DateTimeField(db_default=Now())
 
-    objects: ClassVar = ArtifactQuerySet.as_manager()
+    objects: ClassVar = OfRunQuerySet.as_manager()
 
     class Meta:
         db_table = "artifact"

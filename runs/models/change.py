@@ -9,13 +9,8 @@ from django.db.models.functions import Now
 
 from runs.exact import clean_text
 from runs.models import triggers
-from runs.models.access import OwnedQuerySet
+from runs.models.access import OfRunQuerySet
 from runs.models.run import Run
-
-
-class ChangeQuerySet(OwnedQuerySet["Change"]):
-    owner_path = "run__owner"
-    deleted_path = "run__deleted_at"
 
 
 class Change(models.Model):
@@ -32,7 +27,7 @@ class Change(models.Model):
     new = models.JSONField(null=True)
     at = models.DateTimeField(db_default=Now())
 
-    objects: ClassVar = ChangeQuerySet.as_manager()
+    objects: ClassVar = OfRunQuerySet.as_manager()
 
     class Meta:
         db_table = "change"

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from runs.exact import Json, clean_text, join_exact, split_exact
 from runs.models import triggers
-from runs.models.access import OwnedQuerySet
+from runs.models.access import OfRunQuerySet
 from runs.models.run import LeaseLost, Run
 from runs.models.search import Doc, event_doc, known_terms
 
@@ -38,11 +38,6 @@ class NewEvent:
     event_id: str | None = None
     occurred_at: datetime | None = None
     usage: Usage = Usage()
-
-
-class EventQuerySet(OwnedQuerySet["Event"]):
-    owner_path = "run__owner"
-    deleted_path = "run__deleted_at"
 
 
 class Event(models.Model):
@@ -72,7 +67,7 @@ class Event(models.Model):
     output_tokens = models.PositiveBigIntegerField(null=True)
     cost = models.DecimalField(max_digits=14, decimal_places=6, null=True, help_text="In US dollars.")
 
-    objects: ClassVar = EventQuerySet.as_manager()
+    objects: ClassVar = OfRunQuerySet.as_manager()
 
     class Meta:
         db_table = "event"

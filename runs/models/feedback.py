@@ -10,17 +10,12 @@ from django.db.models.functions import Now
 
 from runs.exact import Json, clean_text, split_exact
 from runs.models import triggers
-from runs.models.access import OwnedQuerySet
+from runs.models.access import OfRunQuerySet
 from runs.models.run import Run
 from runs.models.token import Token
 from runs.models.user import User
 
 OVERALL = "overall"
-
-
-class FeedbackQuerySet(OwnedQuerySet["Feedback"]):
-    owner_path = "run__owner"
-    deleted_path = "run__deleted_at"
 
 
 class Feedback(models.Model):
@@ -40,7 +35,7 @@ class Feedback(models.Model):
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects: ClassVar = FeedbackQuerySet.as_manager()
+    objects: ClassVar = OfRunQuerySet.as_manager()
 
     class Meta:
         db_table = "feedback"

@@ -9,15 +9,10 @@ from django.db.models.functions import Now
 
 from runs.exact import Json, join_exact
 from runs.models import triggers
-from runs.models.access import OwnedQuerySet
+from runs.models.access import OfRunQuerySet
 from runs.models.run import Run
 from runs.models.search import OF_RESULTS, add_to_doc, clean_sign, doc_of
 from runs.words import Found
-
-
-class ResultQuerySet(OwnedQuerySet["Result"]):
-    owner_path = "run__owner"
-    deleted_path = "run__deleted_at"
 
 
 class Result(models.Model):
@@ -53,7 +48,7 @@ class Result(models.Model):
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    objects: ClassVar = ResultQuerySet.as_manager()
+    objects: ClassVar = OfRunQuerySet.as_manager()
 
     class Meta:
         db_table = "result"
