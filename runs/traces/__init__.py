@@ -5,7 +5,7 @@
 
 from runs.traces.grouping import GROUP_BY, group_turns
 from runs.traces.model import Group, Span, Step, ToolCall, ToolResponse, Trace, TraceError, Turn
-from runs.traces.reading import FORMATS, read_traces
+from runs.traces.reading import FORMATS, read_document, read_traces
 
 __all__ = [
     "FORMATS",
@@ -19,5 +19,6 @@ __all__ = [
     "TraceError",
     "Turn",
     "group_turns",
+    "read_document",
     "read_traces",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from runs.traces.dialects import CONVERSATION_ID
+from runs.traces.dialects import CONVERSATION_ID, Usage
 from runs.traces.model import Attributes, Group, Span, ToolCall, ToolResponse, Trace, TraceError, Turn
 from runs.traces.tool_uses import ToolUse
 from runs.traces.transcript import as_object, steps_of
@@ -16,6 +16,19 @@ SESSION_NAME = "agentevals.session_name"
 SESSION_ID = "session.id"
 CASE_ID = "agentevals.eval.case.id"
 
+# What instrumentations call the session, in the order in which they are asked: CONTRACTS 1.10's first.
+_SESSION_KEYS = (
+    CONVERSATION_ID,
+    SESSION_ID,
+    *(f"traceloop.association.properties.{name}" for name in ("session_id", "conversation_id", "chat_id")),
+    "traceloop.association.properties.thread_id",
+    "gcp.vertex.agent.session_id",
+    *(f"ai.telemetry.metadata.{name}" for name in ("sessionId", "session_id", "conversationId", "chatId")),
+    "ai.telemetry.metadata.threadId",
+    "langfuse.session.id",
+    *(f"langsmith.metadata.{name}" for name in ("session_id", "conversation_id", "thread_id")),
+    "gen_ai.thread.id",
+)
 _MAX_KEY_LENGTH = 256
 _MAX_WARNINGS = 50
 
@@ -58,7 +71,7 @@ def _group(key: str, traces: Sequence[Trace]) -> Group:
 
 
 def _turn(draft: Draft) -> Turn:
-    usages = [call.usage for call in draft.calls if call.usage]
+    usages = _usages(draft)
     return Turn(
         trace_id=draft.trace_id,
         span_id=draft.span_id,
@@ -80,7 +93,15 @@ def _turn(draft: Draft) -> Turn:
         agent_name=draft.agent_name,
         conversation_id=draft.conversation_id or None,
         steps=steps_of(draft),
+        user=draft.user,
+        finish_reason=next((call.finish for call in reversed(draft.calls) if call.finish), ""),
     )
+
+
+def _usages(draft: Draft) -> list[Usage]:
+    """The calls' own; the turn's sum where no call reports any, so that nothing counts twice."""
+    usages = [call.usage for call in draft.calls if call.usage]
+    return usages or ([draft.usage] if draft.usage else [])
 
 
 def _call(use: ToolUse) -> ToolCall:
@@ -97,7 +118,7 @@ def _conversation_key(trace: Trace) -> str:
     if name := _session_name(trace):
         return name
     spans = _by_start(trace)
-    for key in (CONVERSATION_ID, SESSION_ID):
+    for key in _SESSION_KEYS:
         own = _first_value((span.attributes for span in spans), key)
         if value := own or _first_value((span.resource for span in spans), key):
             return value

@@ -1,5 +1,7 @@
 """Jaeger's JSON, as its UI and its query API export it: `{"data": [{"spans", "processes"}]}`.
 
+A trace without that envelope is read as well, and lists of either.
+
 Jaeger keeps OTLP's own fields as tags (`span.kind`, `otel.status_code`, `otel.scope.name`). They are
 taken back out here; everything else stays an attribute.
 """
@@ -15,15 +17,26 @@ _SCOPE_TAGS = ("otel.scope.name", "otel.library.name")
 _NUMBERS: dict[str, type[int] | type[float]] = {"int64": int, "float64": float}
 
 
+def is_jaeger(document: Any) -> bool:
+    """Whether this is Jaeger's, going by its outermost names."""
+    listed = document if isinstance(document, list) else [document]
+    return bool(listed) and all("data" in mapping(one) or _is_trace(one) for one in listed)
+
+
 def spans_of(document: Any) -> Iterator[Span | None]:
     """Every span of the export, and None in the place of each that has no usable ids."""
-    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+    listed = document if isinstance(document, list) else [document]
+    if not listed or not all(isinstance(mapping(one).get("data"), list) or _is_trace(one) for one in listed):
         raise TraceError("not a Jaeger JSON document: expected a list under data")
-    for trace in document["data"]:
+    for trace in (trace for one in listed for trace in ([one] if _is_trace(one) else one["data"])):
         if isinstance(trace, dict):
             resources = _resources(trace)
             for raw in items(trace.get("spans")):
                 yield _span(raw, resources)
+
+
+def _is_trace(raw: Any) -> bool:
+    return isinstance(mapping(raw).get("spans"), list) and "processes" in raw
 
 
 def _resources(trace: dict[str, Any]) -> dict[str, Attributes]:
@@ -86,8 +99,10 @@ def _tags(raw: Any) -> dict[str, Any]:
 
 
 def _value(tag: dict[str, Any]) -> Any:
-    """The tag's value; numbers may come as text. Binary stays the base64 that it is."""
+    """The tag's value; numbers and booleans may come as text. Binary stays the base64 that it is."""
     value, kind = tag.get("value"), tag.get("type")
+    if kind == "bool" and value in ("true", "false"):
+        return value == "true"
     if isinstance(value, str) and isinstance(kind, str) and kind in _NUMBERS:
         try:
             value = _NUMBERS[kind](value)

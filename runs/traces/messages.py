@@ -1,29 +1,42 @@
 """What was said: messages of text, tool calls and tool results, from every shape they are written in.
 
-The shapes: OpenTelemetry's `{"role", "parts": [{"type", ...}]}`, OpenAI's `{"role", "content",
-"tool_calls"}` and Google's `{"role", "parts": [{"text"}, {"function_call"}, ...]}`. Nothing in here
-raises; what cannot be used is left out.
+The shapes: OpenTelemetry's `{"role", "parts"}`, OpenAI's `{"role", "content", "tool_calls"}` and its
+responses' items, Google's `{"role", "parts": [{"text"}, ...]}`, LangChain's three ways of writing a
+message, and `["user", "text"]`. Nothing in here raises; what cannot be used is left out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from runs.traces.model import Json
-from runs.traces.values import as_text, items, json_or_text, json_value, mapping
+from runs.traces.parts import (
+    Part,
+    block_parts,
+    content_parts,
+    google_parts,
+    openai_calls,
+    response_part,
+    with_calls,
+)
+from runs.traces.values import items, json_value, mapping, word
 
-# Written in place of what was said when content is not recorded.
-_PLACEHOLDERS = frozenset({"", "<REDACTED>", "<elided>"})
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A piece of a message. `data` is the text, the call's arguments or the tool's response."""
-
-    kind: Literal["text", "tool_call", "tool_response", "other"]
-    data: Json = None
-    name: str = ""
-    call_id: str | None = None
+_ROLES = {
+    "human": "user",
+    "ai": "assistant",
+    "AIMessageChunk": "assistant",
+    "model": "assistant",
+    "tool-call": "assistant",
+    "function": "tool",
+    "tool-response": "tool",
+    "developer": "system",
+    "HumanMessage": "user",
+    "AIMessage": "assistant",
+    "SystemMessage": "system",
+    "ToolMessage": "tool",
+    "FunctionMessage": "tool",
+}
+_SPEAKERS = frozenset({*_ROLES, "user", "assistant", "system", "tool"})
+_ITEM_ROLES = {"function_call": "assistant", "reasoning": "assistant", "function_call_output": "tool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,53 +53,23 @@ def messages_from(value: Any) -> list[Message]:
     data = json_value(value)
     raw = [data] if isinstance(data, dict) else items(data)
     found = [
-        item if isinstance(item, Message) else _message(item)
+        message
         for item in raw
-        if isinstance(item, (Message, dict))
+        for message in ([item] if isinstance(item, Message) else _message(_as_object(item)))
     ]
     return found if any(message.parts for message in found) else []
 
 
-def parts_from(value: Any) -> list[Part]:
-    """The parts of a system instruction: a list of parts, its JSON text, or simply a text.
-
-    Parts that have been read already pass through.
-    """
-    data = json_or_text(value)
-    if isinstance(data, str):
-        return text_part(data)
-    raw = [data] if isinstance(data, dict) else items(data)
-    return [part for item in raw for part in ([item] if isinstance(item, Part) else _standard_part(item))]
+def is_message(value: Any) -> bool:
+    """Whether this is a message and not some other object."""
+    raw = _as_object(value)
+    return _role(_unwrapped(raw)) in _SPEAKERS or word(raw.get("type")) in _ITEM_ROLES
 
 
-def text_part(value: Any) -> list[Part]:
-    """A part with this text, or none when there is no text in it."""
-    text = as_text(value)
-    return [] if text.strip() in _PLACEHOLDERS else [Part("text", text)]
-
-
-def content_parts(content: Any) -> list[Part]:
-    """OpenAI's `content` (a text or a list of typed items), or a whole Google content."""
-    if isinstance(content, dict) and isinstance(content.get("parts"), list):
-        return google_parts(content["parts"])
-    if not isinstance(content, list):
-        return text_part(content)
-    return [part for item in content for part in _content_item(item)]
-
-
-def openai_calls(tool_calls: Any) -> list[Part]:
-    """OpenAI's `tool_calls`, with or without their `function` envelope."""
-    found = []
-    for raw in items(tool_calls):
-        call = mapping(raw)
-        function = call.get("function")
-        found += _call(function if isinstance(function, dict) else call, call.get("id"), "arguments")
-    return found
-
-
-def google_parts(raw: Any) -> list[Part]:
-    """Google's parts, in the field names of its Python SDK, as ADK records them."""
-    return [part for item in items(raw) if isinstance(item, dict) for part in _google_part(item)]
+def role_of(name: Any) -> str:
+    """The role in OpenTelemetry's words: user, assistant, system or tool; other words stay."""
+    name = word(name) or "user"
+    return _ROLES.get(name, name)
 
 
 def google_message(content: Any, role: str = "user") -> list[Message]:
@@ -97,11 +80,7 @@ def google_message(content: Any, role: str = "user") -> list[Message]:
         role = content["role"]
     if parts and all(part.kind == "tool_response" for part in parts):
         role = "tool"
-    return [Message("assistant" if role == "model" else role, parts)] if parts else []
-
-
-def response_part(response: Any, call_id: Any = None, name: Any = None) -> Part:
-    return Part("tool_response", json_or_text(response), _name(name), _id(call_id))
+    return [Message(role_of(role), parts)] if parts else []
 
 
 def text_of(messages: Iterable[Message]) -> str:
@@ -121,6 +100,11 @@ def responses_in(messages: Iterable[Message]) -> list[Part]:
     return list(_parts(messages, "tool_response"))
 
 
+def system_in(messages: Iterable[Message]) -> list[Part]:
+    """The instructions that are given as messages."""
+    return [part for message in messages if message.role == "system" for part in message.parts]
+
+
 def last_question(messages: Sequence[Message]) -> list[Message]:
     """The last run of user messages that say something. What follows them (the agent's own messages,
     tool results) does not count, and what precedes them is history."""
@@ -131,6 +115,12 @@ def last_question(messages: Sequence[Message]) -> list[Message]:
         elif found:
             break
     return found[::-1]
+
+
+def last_answer(messages: Sequence[Message]) -> list[Message]:
+    """The last message of the agent that says something."""
+    spoken = (m for m in reversed(messages) if m.role == "assistant" and has_text(m))
+    return [message] if (message := next(spoken, None)) else []
 
 
 def ends_with_tool_response(messages: Sequence[Message]) -> bool:
@@ -146,54 +136,48 @@ def _parts(messages: Iterable[Message], kind: str) -> Iterator[Part]:
     return (part for message in messages for part in message.parts if part.kind == kind)
 
 
-def _message(raw: dict[str, Any]) -> Message:
-    role = raw.get("role")
+def _as_object(raw: Any) -> Mapping[str, Any]:
+    """`["user", "text"]` is how LangChain lets people write a message."""
+    if _is_pair(raw) and raw[0] in _SPEAKERS:
+        return {"role": raw[0], "content": raw[1]}
+    return mapping(raw)
+
+
+def _is_pair(raw: Any) -> bool:
+    return isinstance(raw, list) and len(raw) == 2 and all(isinstance(item, str) for item in raw)
+
+
+def _message(raw: Mapping[str, Any]) -> list[Message]:
+    raw = _unwrapped(raw)
+    if word(raw.get("type")) in _ITEM_ROLES:
+        return [Message(_ITEM_ROLES[raw["type"]], tuple(block_parts(raw)))]
+    role = role_of(_role(raw))
     if isinstance(raw.get("parts"), list):
-        parts = [part for item in raw["parts"] for part in _standard_part(item)]
+        parts = [part for item in raw["parts"] for part in block_parts(item)]
+    elif role == "tool" and raw.get("tool_call_id"):
+        failed = raw.get("status") == "error"
+        parts = [response_part(raw.get("content"), raw["tool_call_id"], raw.get("name"), failed)]
     else:
-        parts = content_parts(raw.get("content")) + openai_calls(raw.get("tool_calls"))
-    return Message(role if isinstance(role, str) and role else "user", tuple(parts))
+        parts = with_calls(content_parts(raw.get("content")), _calls(raw))
+    return [Message(role, tuple(parts))] if raw else []
 
 
-def _standard_part(raw: Any) -> list[Part]:
-    """A part as OpenTelemetry's conventions have it."""
-    raw = mapping(raw)
-    kind = raw.get("type")
-    if kind == "text":
-        return text_part(raw["content"] if "content" in raw else raw.get("text"))
-    if kind == "tool_call":
-        return _call(raw, raw.get("id"), "arguments") or [Part("other")]
-    if kind == "tool_call_response":
-        return [response_part(raw.get("response"), raw.get("id"), raw.get("name"))]
-    return [Part("other")] if kind else []
+def _unwrapped(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A LangChain message out of its serialised forms, with its class or type as its role."""
+    if isinstance(raw.get("kwargs"), dict) and isinstance(raw.get("id"), list) and raw["id"]:
+        return {"role": raw["id"][-1], **raw["kwargs"]}
+    if isinstance(raw.get("data"), dict) and word(raw.get("type")) in _SPEAKERS:
+        return {"role": raw["type"], **raw["data"]}
+    if isinstance(raw.get("message"), dict) and "role" not in raw:  # the AI SDK's steps, OpenAI's choices
+        return _unwrapped(raw["message"])
+    return raw
 
 
-def _content_item(raw: Any) -> list[Part]:
-    if isinstance(raw, str):
-        return text_part(raw)
-    raw = mapping(raw)
-    return _standard_part({"type": "text", **raw} if "text" in raw else raw)
+def _role(raw: Mapping[str, Any]) -> str:
+    kind = word(raw.get("type"))
+    return word(raw.get("role")) or (kind if kind in _SPEAKERS else "")
 
 
-def _google_part(raw: dict[str, Any]) -> list[Part]:
-    call, response = raw.get("function_call"), raw.get("function_response")
-    if raw.get("text") is not None:
-        return [Part("other")] if raw.get("thought") else text_part(raw["text"])
-    if isinstance(call, dict):
-        return _call(call, call.get("id"), "args") or [Part("other")]
-    if isinstance(response, dict):
-        return [response_part(response.get("response"), response.get("id"), response.get("name"))]
-    return [Part("other")] if any(value is not None for value in raw.values()) else []
-
-
-def _call(raw: Any, call_id: Any, arguments_key: str) -> list[Part]:
-    name = _name(raw.get("name"))
-    return [Part("tool_call", json_or_text(raw.get(arguments_key)), name, _id(call_id))] if name else []
-
-
-def _name(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _id(value: Any) -> str | None:
-    return as_text(value) if value else None
+def _calls(raw: Mapping[str, Any]) -> list[Part]:
+    more = mapping(raw.get("additional_kwargs")).get("tool_calls")
+    return openai_calls(raw.get("tool_calls")) or openai_calls(raw.get("toolCalls")) or openai_calls(more)

@@ -38,6 +38,7 @@ class LogRecord:
     attributes: Attributes
     trace_id: str
     span_id: str
+    resource: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class Turn:
     `invocation_id` is the id that results use (the anchor span's, as agentevals has it). Tokens are
     sums over the model calls, 0 when none were reported. `duration_ms` is milliseconds from the first
     span's start to the last one's end, never negative. `error` is None unless the turn itself failed.
+    `user` is the user's id; `finish_reason` is why the last model call stopped, as its producer calls it.
+    `cost` is US dollars, None where nobody said.
     """
 
     trace_id: str
@@ -153,6 +156,9 @@ class Turn:
     agent_name: str
     conversation_id: str | None
     steps: list[Step]
+    user: str = ""
+    finish_reason: str = ""
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Understood beside the standard: Tempo's `batches` with `instrumentationLibrarySpans`, and its
 `{"trace": {...}}`; protobuf's field names (`resource_spans`, `trace_id`); attributes as an object
-instead of a list; enums by name; and bare spans, alone or in a list.
+instead of a list; enums by name; bare spans, alone or in a list; and lists of exports.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,10 +19,11 @@ _STATUSES: dict[Any, SpanStatus] = {"STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR":
 
 def is_otlp(document: Any) -> bool:
     """Whether this is an OTLP export, or spans without an envelope."""
-    return is_export(document) or _is_span(document) or _is_span_list(document)
+    return bool(_exports(document)) or _is_span(document) or _is_span_list(document)
 
 
 def is_export(document: Any) -> bool:
+    """Whether this is an export: `ExportTraceServiceRequest`, `ExportLogsServiceRequest` or Tempo's trace."""
     document = mapping(document)
     inner = mapping(document.get("trace"))
     return any(key in document for key in _ROOTS) or "resourceSpans" in inner or "batches" in inner
@@ -30,10 +31,11 @@ def is_export(document: Any) -> bool:
 
 def spans_of(document: Any) -> Iterator[Span | None]:
     """Every span of the document, and None in the place of each that has no usable ids."""
-    if is_export(document):
-        export = _unwrapped(document)
-        for resource, scope, raw in _entries(_get(export, "resourceSpans") or export.get("batches"), "Spans"):
-            yield _span(raw, resource, scope)
+    if exports := _exports(document):
+        for export in map(_unwrapped, exports):
+            blocks = _get(export, "resourceSpans") or export.get("batches")
+            for resource, scope, raw in _entries(blocks, "Spans"):
+                yield _span(raw, resource, scope)
     elif _is_span(document) or _is_span_list(document):
         for raw in document if isinstance(document, list) else [document]:
             yield _span(raw, {}, "")
@@ -43,10 +45,16 @@ def spans_of(document: Any) -> Iterator[Span | None]:
 
 def logs_of(document: Any) -> Iterator[LogRecord]:
     """Every log record that names a trace."""
-    if is_export(document):
-        for _, _, raw in _entries(_get(_unwrapped(document), "resourceLogs"), "Logs"):
-            if record := _log(raw):
+    for export in map(_unwrapped, _exports(document)):
+        for resource, _, raw in _entries(_get(export, "resourceLogs"), "Logs"):
+            if record := _log(raw, resource):
                 yield record
+
+
+def _exports(document: Any) -> list[Any]:
+    """The exports in a document: itself, or those in a list, as files with one on each line become."""
+    listed = document if isinstance(document, list) else [document]
+    return listed if all(is_export(one) for one in listed) else []
 
 
 def _is_span(raw: Any) -> bool:
@@ -118,7 +126,7 @@ def _event(raw: dict[str, Any]) -> SpanEvent:
     return SpanEvent(scalar_text(raw.get("name")), at, _attributes(raw.get("attributes")))
 
 
-def _log(raw: Any) -> LogRecord | None:
+def _log(raw: Any, resource: Attributes) -> LogRecord | None:
     raw = mapping(raw)
     trace_id = hex_id(_get(raw, "traceId"), 16)
     if not trace_id:
@@ -131,6 +139,7 @@ def _log(raw: Any) -> LogRecord | None:
         attributes=attributes,
         trace_id=trace_id,
         span_id=hex_id(_get(raw, "spanId"), 8),
+        resource=resource,
     )
 
 

@@ -1,14 +1,36 @@
 """From a JSON document to traces: which format it is, and how its spans hang together."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from runs.traces import jaeger, otlp
+from runs.traces.log_spans import spans_from_logs
 from runs.traces.model import LogRecord, Span, Trace, TraceError
 
 JAEGER_JSON = "jaeger-json"
 OTLP_JSON = "otlp-json"
 FORMATS = (JAEGER_JSON, OTLP_JSON)
+
+
+def read_document(data: bytes, read_json: Callable[[bytes], Any] = json.loads) -> Any:
+    """The document in a file: JSON, or a list of the JSON on each line, as the collector's file exporter
+    writes. `read_json` raises a ValueError for what it refuses; so does this, with the line's number."""
+    try:
+        return read_json(data)
+    except RecursionError:
+        raise TraceError("the document is nested too deeply") from None
+    except ValueError:
+        lines = [(number, line) for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+        if len(lines) < 2 or not all(line.lstrip().startswith(b"{") for _, line in lines):
+            raise
+    found = []
+    for number, line in lines:
+        try:
+            found.append(read_json(line))
+        except (ValueError, RecursionError) as error:
+            raise TraceError(f"line {number} is not JSON: {error}") from None
+    return found
 
 
 def read_traces(document: object, trace_format: str | None = None) -> list[Trace]:
@@ -22,12 +44,14 @@ def read_traces(document: object, trace_format: str | None = None) -> list[Trace
         raise TraceError(f"unknown trace format {trace_format!r}: expected one of {', '.join(FORMATS)}")
     if (trace_format or _format_of(document)) == JAEGER_JSON:
         return _traces(jaeger.spans_of(document), ())
-    return _traces(otlp.spans_of(document), otlp.logs_of(document))
+    spans, logs = list(otlp.spans_of(document)), list(otlp.logs_of(document))
+    if not spans and logs:
+        return _traces(*spans_from_logs(logs))
+    return _traces(spans, logs)
 
 
 def _format_of(document: Any) -> str:
-    is_jaeger = isinstance(document, dict) and "data" in document and not otlp.is_export(document)
-    return JAEGER_JSON if is_jaeger else OTLP_JSON
+    return JAEGER_JSON if jaeger.is_jaeger(document) and not otlp.is_otlp(document) else OTLP_JSON
 
 
 def _traces(spans: Iterable[Span | None], logs: Iterable[LogRecord]) -> list[Trace]:

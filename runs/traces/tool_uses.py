@@ -5,13 +5,17 @@ for it, a later call's input has the result. Spans may lack arguments or results
 of tools that have no span (those that ran on the client, say).
 """
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runs.traces.dialects import Usage
-from runs.traces.messages import Message, Part, calls_in, responses_in
+from runs.traces.messages import Message, calls_in, responses_in
 from runs.traces.model import Json
+from runs.traces.parts import Part
+from runs.traces.values import as_text
+
+FAILED_BY_RESULT = "its result says that it failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,18 @@ class ModelCall:
     outputs: list[Message]
     delegated: bool
     error: str | None
+    finish: str
     start: int
     end: int
 
 
 @dataclass(slots=True)
 class ToolUse:
-    """One use of a tool. `span_id` is empty and `end` 0 when only messages tell of it."""
+    """One use of a tool. `span_id` is empty and `end` 0 when only messages tell of it.
+
+    `input` are the arguments for want of better. `loose` says that no convention orders such spans by
+    their start (CONTRACTS 1.3 does so for those of OpenTelemetry's).
+    """
 
     name: str
     call_id: str | None
@@ -44,6 +53,8 @@ class ToolUse:
     span_id: str
     start: int
     end: int
+    input: Json = None
+    loose: bool = False
 
 
 def complete_from_messages(
@@ -52,7 +63,7 @@ def complete_from_messages(
     """The tool uses of a turn in order: those with spans, completed from the messages without replacing
     anything, and after each the ones that the model asked for next and that have no span."""
     told = _told_by(calls, warnings)
-    claims = _claims(span_uses, told)
+    span_uses, claims = _as_asked(span_uses, told, _claims(span_uses, told))
     followers: dict[int, list[ToolUse]] = defaultdict(list)
     latest = -1  # the span use that was asked for last; -1 before the first
     for index, use in enumerate(told):
@@ -66,6 +77,8 @@ def complete_from_messages(
     uses = followers[-1]
     for index, span_use in enumerate(span_uses):
         uses += [span_use, *followers[index]]
+        if span_use.arguments is None:
+            span_use.arguments = span_use.input
     return uses
 
 
@@ -84,7 +97,7 @@ def _told_by(calls: Sequence[ModelCall], warnings: list[str]) -> list[ToolUse]:
                 call_id=part.call_id,
                 arguments=None if part.data == "" else part.data,
                 result=response.data if response else None,
-                error=None,
+                error=FAILED_BY_RESULT if response and response.failed else None,
                 agent_name=call.agent_name,
                 span_id="",
                 start=call.end,
@@ -101,63 +114,83 @@ class _Responses:
     calls and responses separately) answers the next call of its name, or any when it has no name.
     Either way it must first appear in a later call's input than the one that asked: what is there
     already answers something earlier. As calls come in order, what is too early is dropped for good.
+    Ids and answers may occur again in a later turn (ADK numbers calls anew), so occurrences count.
     """
 
     def __init__(self, calls: Sequence[ModelCall], known_ids: set[str]) -> None:
-        self._by_id: dict[str, tuple[int, Part]] = {}
+        self._by_id: dict[str, deque[tuple[int, int, Part]]] = defaultdict(deque)
         self._by_name: dict[str, deque[tuple[int, int, Part]]] = defaultdict(deque)
-        seen: set[str] = set()
+        seen: Counter[str] = Counter()
+        order = 0
         for index, call in enumerate(calls):
+            here: Counter[str] = Counter()
             for part in responses_in(call.inputs):
                 key = part.call_id or f"{part.name}\n{part.data!r}"
-                if key in seen:  # later calls repeat the history
+                here[key] += 1
+                if here[key] <= seen[key]:  # later calls repeat the history
                     continue
-                seen.add(key)
-                if part.call_id and part.call_id in known_ids:
-                    self._by_id[part.call_id] = (index, part)
-                else:
-                    self._by_name[part.name].append((len(seen), index, part))
+                seen[key] += 1
+                order += 1
+                known = bool(part.call_id) and part.call_id in known_ids
+                queue = self._by_id[part.call_id or ""] if known else self._by_name[part.name]
+                queue.append((order, index, part))
 
     def take(self, asked: Part, call_index: int) -> tuple[Part | None, bool]:
         """The response to `asked`, and whether it was found by order instead of by id."""
-        index, part = self._by_id.get(asked.call_id or "", (-1, None))
-        if part and index > call_index:
-            del self._by_id[part.call_id or ""]
-            return part, False
-        queues = [self._later(name, call_index) for name in ("", asked.name)]
-        queue = min((queue for queue in queues if queue), key=lambda queue: queue[0][0], default=None)
-        return (queue.popleft()[2], True) if queue else (None, False)
+        if asked.call_id and (queue := _later(self._by_id[asked.call_id], call_index)):
+            return queue.popleft()[2], False
+        queues = [_later(self._by_name[name], call_index) for name in ("", asked.name)]
+        first = min((queue for queue in queues if queue), key=lambda queue: queue[0][0], default=None)
+        return (first.popleft()[2], True) if first else (None, False)
 
-    def _later(self, name: str, call_index: int) -> deque[tuple[int, int, Part]]:
-        queue = self._by_name[name]
-        while queue and queue[0][1] <= call_index:
-            queue.popleft()
-        return queue
+
+def _later(queue: deque[tuple[int, int, Part]], call_index: int) -> deque[tuple[int, int, Part]]:
+    while queue and queue[0][1] <= call_index:
+        queue.popleft()
+    return queue
 
 
 def _claims(span_uses: Sequence[ToolUse], told: Sequence[ToolUse]) -> dict[int, int]:
-    """Which told use is which span's: by call id, else the next one of the same name."""
-    by_id: dict[str | None, deque[int]] = defaultdict(deque)
-    by_name: dict[str, deque[int]] = defaultdict(deque)
-    for index, use in enumerate(told):
-        by_id[use.call_id].append(index)
-        by_name[use.name].append(index)
+    """Which told use is which span's: by call id, else by name and arguments, else the next of its name."""
     claims: dict[int, int] = {}
-    for number, span_use in enumerate(span_uses):
-        claimed = _next(by_id[span_use.call_id], claims) if span_use.call_id else None
-        if claimed is None:
-            claimed = _next(by_name[span_use.name], claims)
-        if claimed is not None:
-            claims[claimed] = number
+    claimed: set[int] = set()
+    keys: tuple[Callable[[ToolUse], str | None], ...] = (
+        lambda use: use.call_id,
+        _name_and_arguments,
+        lambda use: use.name,
+    )
+    for key_of in keys:
+        told_by_key: dict[str | None, deque[int]] = defaultdict(deque)
+        for index, use in enumerate(told):
+            if index not in claims:
+                told_by_key[key_of(use)].append(index)
+        for number, span_use in enumerate(span_uses):
+            key = key_of(span_use)
+            if number not in claimed and key and told_by_key[key]:
+                claims[told_by_key[key].popleft()] = number
+                claimed.add(number)
     return claims
 
 
-def _next(indexes: deque[int], claims: dict[int, int]) -> int | None:
-    while indexes:
-        index = indexes.popleft()
-        if index not in claims:
-            return index
-    return None
+def _as_asked(
+    span_uses: Sequence[ToolUse], told: Sequence[ToolUse], claims: dict[int, int]
+) -> tuple[list[ToolUse], dict[int, int]]:
+    """Tools that one model call asked for and that ran side by side, in the order of asking: started at
+    the same time, or by threads that overtook each other."""
+    asked_together: dict[int, list[int]] = defaultdict(list)
+    for index in sorted(claims):
+        asked_together[told[index].start].append(index)
+    uses, places = list(span_uses), dict(claims)
+    for indexes in asked_together.values():
+        group = [span_uses[claims[index]] for index in indexes]
+        if all(use.loose for use in group) or len({use.start for use in group}) == 1:
+            for index, use, place in zip(indexes, group, sorted(claims[i] for i in indexes), strict=True):
+                uses[place], places[index] = use, place
+    return uses, places
+
+
+def _name_and_arguments(use: ToolUse) -> str:
+    return "" if _is_empty(use.arguments) else f"{use.name}\n{as_text(use.arguments)}"
 
 
 def _complete(span_use: ToolUse, told: ToolUse) -> None:
@@ -165,6 +198,8 @@ def _complete(span_use: ToolUse, told: ToolUse) -> None:
         span_use.arguments = told.arguments if told.arguments is not None else span_use.arguments
     if _is_empty(span_use.result):
         span_use.result = told.result if told.result is not None else span_use.result
+    span_use.error = span_use.error or told.error
+    span_use.call_id = span_use.call_id or told.call_id
 
 
 def _is_empty(value: Json) -> bool:

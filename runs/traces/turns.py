@@ -2,6 +2,7 @@
 
 - A turn hangs on an anchor: an agent or workflow span that no agent, workflow or tool span encloses.
   An agent under a tool or under another agent works for that turn.
+- A chain counts as a workflow when an agent is somewhere below it: a graph whose nodes are agents.
 - Model calls under no such span belong to their root, which then anchors a turn without an agent.
 - Model spans nested in each other with one innermost span are one call (a framework's span around
   the provider's). With several innermost ones, each of those is a call.
@@ -13,9 +14,9 @@ Walks keep their own stacks, so that no depth of nesting matters, and cost is li
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from runs.traces.dialects import View, view_of
+from runs.traces.dialects import Usage, View, view_of
 from runs.traces.messages import (
     calls_in,
     ends_with_tool_response,
@@ -25,7 +26,7 @@ from runs.traces.messages import (
     text_of,
 )
 from runs.traces.model import Trace
-from runs.traces.tool_uses import ModelCall, ToolUse, complete_from_messages
+from runs.traces.tool_uses import FAILED_BY_RESULT, ModelCall, ToolUse, complete_from_messages
 
 _AGENTIC = ("agent", "workflow")
 
@@ -39,10 +40,12 @@ class Draft:
     has_agent: bool
     agent_name: str
     conversation_id: str
+    user: str
     question: str | None  # None when the telemetry does not have it, "" when it has no text
     answer: str | None
     calls: list[ModelCall]
     span_tools: list[ToolUse]
+    usage: Usage | None  # the anchor's own account, None when its calls report theirs
     error: str | None
     start: int
     end: int
@@ -120,7 +123,21 @@ def _views(trace: Trace) -> dict[str, View]:
     if trace.loose_logs and len(models) == 1:  # with several calls nobody can tell whose they are
         logs = [*trace.logs.get(models[0], ()), *trace.loose_logs]
         views[models[0]] = view_of(trace.spans[models[0]], logs)
+    for key in _chains_of_agents(trace, views):
+        views[key] = replace(views[key], kind="workflow")
     return views
+
+
+def _chains_of_agents(trace: Trace, views: dict[str, View]) -> set[str]:
+    """The chains with an agent somewhere below them. Linear: no span is passed twice on the way up."""
+    passed: set[str] = set()
+    parents = {child: parent for parent, children in trace.children.items() for child in children}
+    for key, view in views.items():
+        above = parents.get(key) if view.kind == "agent" else None
+        while above is not None and above not in passed:
+            passed.add(above)
+            above = parents.get(above)
+    return {key for key in passed if views[key].kind == "chain"}
 
 
 def _place(view: View, parent: _Node | None) -> _Node:
@@ -170,10 +187,12 @@ def _draft(nodes: dict[str, _Node], members: Sequence[_Node]) -> Draft:
         has_agent=anchor.kind in _AGENTIC,
         agent_name=anchor.agent_name or _first(call.agent_name for call in calls) or "",
         conversation_id=_first(member.view.conversation_id for member in members) or "",
+        user=_first(member.view.user for member in members) or "",
         question=_question(anchor, calls),
         answer=_answer(anchor, calls),
         calls=calls,
         span_tools=_tool_uses(nodes, members),
+        usage=None if any(call.usage for call in calls) else anchor.usage,
         error=_error(anchor),
         start=min(member.view.span.start for member in members),
         end=max(member.view.span.end for member in members),
@@ -183,7 +202,8 @@ def _draft(nodes: dict[str, _Node], members: Sequence[_Node]) -> Draft:
 def _question(anchor: View, calls: Sequence[ModelCall]) -> str | None:
     if anchor.inputs:
         return text_of(last_question(anchor.inputs) or anchor.inputs)
-    return text_of(last_question(_first(call.inputs for call in calls) or [])) or None
+    asked = text_of(last_question(_first(call.inputs for call in calls) or []))
+    return asked or text_of(last_question(anchor.heard)) or None
 
 
 def _answer(anchor: View, calls: Sequence[ModelCall]) -> str | None:
@@ -192,7 +212,8 @@ def _answer(anchor: View, calls: Sequence[ModelCall]) -> str | None:
         return text_of(anchor.outputs)
     own = [call for call in calls if not call.delegated] or calls
     speaking = [call for call in own if any(has_text(message) for message in call.outputs)]
-    return text_of(max(speaking, key=_ended).outputs) if speaking else None
+    said = max(speaking, key=_ended).outputs if speaking else anchor.told
+    return text_of(said) if said else None
 
 
 def _error(view: View) -> str | None:
@@ -246,6 +267,7 @@ def _model_call(chain: Sequence[_Node]) -> ModelCall:
         outputs=_first(view.outputs for view in views) or [],
         delegated=chain[0].under_tool,
         error=_first(_error(view) or (view.exception if view.model_failed else None) for view in views),
+        finish=_first(view.finish for view in views) or "",
         start=min(view.span.start for view in views),
         end=max(view.span.end for view in views),
     )
@@ -284,18 +306,23 @@ def _same_use(outer: View, inner: View) -> bool:
 
 def _tool_use(views: Sequence[View], agent_name: str) -> ToolUse:
     span = views[0].span
-    failed = any(view.failed for view in views)
     return ToolUse(
         name=_first(view.tool_name for view in views) or _name_in(span.name),
         call_id=_first(view.tool_call_id for view in views),
         arguments=_present(view.tool_arguments for view in views),
         result=_present(view.tool_result for view in views),
-        error=_first(_error(view) for view in views) if failed else None,
+        error=_first(_error(view) for view in views) or _told_error(views),
         agent_name=agent_name,
         span_id=span.span_id,
         start=span.start,
         end=span.end,
+        input=_present(view.tool_input for view in views),
+        loose="gen_ai.operation.name" not in span.attributes,
     )
+
+
+def _told_error(views: Sequence[View]) -> str | None:
+    return FAILED_BY_RESULT if any(view.tool_failed for view in views) else None
 
 
 def _name_in(span_name: str) -> str:
@@ -334,10 +361,12 @@ def _merged(parts: Sequence[Draft]) -> Draft:
         has_agent=first.has_agent,
         agent_name=_first(part.agent_name for part in parts) or "",
         conversation_id=_first(part.conversation_id for part in parts) or "",
+        user=_first(part.user for part in parts) or "",
         question=_present(part.question for part in parts),
         answer=_present(part.answer for part in reversed(parts)),
         calls=sorted((call for part in parts for call in part.calls), key=_began),
         span_tools=[use for part in parts for use in part.span_tools],
+        usage=_first(part.usage for part in parts),
         error=_first(part.error for part in parts),
         start=min(part.start for part in parts),
         end=max(part.end for part in parts),

@@ -1,5 +1,6 @@
 """Reading values that strangers wrote: nothing in here raises, whatever it is given."""
 
+import ast
 import base64
 import binascii
 import json
@@ -15,6 +16,7 @@ MAX_DEPTH = 64  # of nested attribute values; deeper ones are replaced by a note
 MAX_TIME = 2**64 - 1  # OTLP's times are fixed64 nanoseconds
 MAX_COUNT = 2**63 - 1
 MAX_ID_LENGTH = 256
+MAX_LITERAL = 10_000  # characters of Python's notation
 
 _TOO_DEEP = "(nested too deeply to be read)"
 _HEX = re.compile("[0-9a-f]+")
@@ -75,6 +77,21 @@ def json_or_text(value: Any) -> Json:
     return value if parsed is None else parsed
 
 
+def python_value(value: Any) -> Json:
+    """The object or list in a text written as Python prints it (`{'city': 'Rome'}`), else None.
+
+    LangChain hands such texts to its tools' spans. Bounded, as Python's parser is not made for strangers.
+    """
+    if not isinstance(value, str) or len(value) > MAX_LITERAL or not value.startswith(("{", "[")):
+        return None
+    if sum(map(value.count, "[{(-+~")) > MAX_DEPTH:
+        return None
+    try:
+        return plain(ast.literal_eval(value))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
 def as_text(value: Any) -> str:
     """A text as it is, anything else as JSON; empty for None."""
     if isinstance(value, str):
@@ -108,6 +125,11 @@ def moment(nanoseconds: int) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def word(value: Any) -> str:
+    """`value` when it is a text, else an empty one."""
+    return value if isinstance(value, str) else ""
 
 
 def items(value: Any) -> list[Any]:

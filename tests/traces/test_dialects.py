@@ -18,20 +18,7 @@ from tests.traces.spans import (
     span,
     tool,
 )
-
-QUESTION = "What is in stock?"
-ANSWER = "Three lamps."
-
-
-def only_turn(document):
-    (group,) = group_turns(read_traces(document))
-    (turn,) = group.turns
-    return turn
-
-
-def tells_all(turn) -> bool:
-    calls = [(call.name, call.args) for call in turn.tool_calls]
-    return (turn.user_text, turn.final_text, calls) == (QUESTION, ANSWER, [("stock", {"kind": "all"})])
+from tests.traces.told import ANSWER, QUESTION, only_turn, tells_all
 
 
 def test_messages_in_attributes():

@@ -127,3 +127,25 @@ def test_another_way_of_grouping_is_refused():
 
 def test_nothing_makes_no_group():
     assert group_turns([]) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "traceloop.association.properties.session_id",
+        "traceloop.association.properties.thread_id",
+        "gcp.vertex.agent.session_id",
+        "ai.telemetry.metadata.sessionId",
+        "langfuse.session.id",
+        "langsmith.metadata.thread_id",
+    ],
+)
+def test_every_instrumentations_session_is_one(key):
+    (group,) = group_turns(two_traces(key), "conversation")
+    assert (group.key, group.conversation_id) == ("talk-7", None)
+
+
+def test_the_conventions_session_goes_before_the_instrumentations():
+    said = {"langfuse.session.id": "later", "session.id": "second", "gen_ai.conversation.id": "first"}
+    (group,) = group_turns(read_traces(export(chat(1, attributes=said))), "conversation")
+    assert group.key == "first"

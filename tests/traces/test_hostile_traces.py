@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runs.traces import TraceError, group_turns, read_traces
-from tests.traces.spans import agent, assistant, call, chat, export, span, tool, user
+from tests.traces import test_ai_sdk, test_langsmith, test_openinference, test_pydantic_ai
+from tests.traces.spans import agent, answer_of, assistant, call, chat, export, log, span, tool, user
 
 SAMPLE = json.loads((Path(__file__).parents[2] / "samples" / "trace.json").read_text())
 
@@ -72,6 +73,74 @@ def test_wrong_values_anywhere_are_survived(seed):
     survive(document)
 
 
+DIALECTS = {
+    "ai_sdk": test_ai_sdk.conversation("args", test_ai_sdk.OLD),
+    "langsmith": test_langsmith.conversation(),
+    "openinference": test_openinference.langgraph("CHAIN"),
+    "pydantic_ai": test_pydantic_ai.run(all_messages_events=json.dumps(test_pydantic_ai.EVENTS)),
+    "logs": {"resourceLogs": [log("gen_ai.choice", {"message": {"content": "x", "tool_calls": [{}]}}, 1)]},
+}
+
+
+def spoil(text: str, chance: random.Random) -> str:
+    """The JSON text with one wrong value in it; other texts are cut short."""
+    try:
+        inner = json.loads(text)
+        container, key = chance.choice(places(inner))
+    except (ValueError, IndexError):
+        return text[: len(text) // 2]
+    container[key] = chance.choice(HOSTILE)
+    return json.dumps(inner)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("seed", range(40))
+def test_wrong_values_in_any_dialect_are_survived(dialect, seed):
+    chance = random.Random(seed)
+    document = copy.deepcopy(DIALECTS[dialect])
+    for container, key in chance.sample(places(document), chance.choice([1, 3, 20])):
+        value = container[key]
+        inside = isinstance(value, str) and chance.random() < 0.7
+        container[key] = spoil(value, chance) if inside else chance.choice(HOSTILE)
+    survive(document)
+
+
+LISTS = ("llm.input_messages", "llm.output_messages", "gen_ai.prompt", "gen_ai.completion", "llm.prompts")
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("index", ["999999999", "9" * 400, "-1", "1e9", "\u0664", "0.0.0", "", "."])
+def test_a_strange_index_costs_nothing(name, index):
+    said = {
+        "openinference.span.kind": "LLM",
+        f"{name}.{index}.message.content": "x",
+        f"{name}.{index}.content": 1,
+    }
+    document = export(span(1, attributes=said))
+    started = time.monotonic()
+    survive(document)
+    assert time.monotonic() - started < 1
+
+
+PAYLOADS = [
+    "{'a': " * 50_000,
+    "{" + "'a': 1, " * 100_000 + "}",
+    "[" + "-" * 9000 + "1]",
+    json.dumps(nested(60, lambda value: {"output": value})),
+    json.dumps(nested(60, lambda value: {"messages": [value]})),
+    json.dumps({"messages": [{"role": "user", "content": "x"}] * 20_000}),
+]
+
+
+@pytest.mark.parametrize("number", range(len(PAYLOADS)))
+@pytest.mark.parametrize("kind", ["LLM", "AGENT", "CHAIN", "TOOL"])
+def test_payloads_without_end_are_survived(kind, number):
+    said = {"input.value": PAYLOADS[number], "output.value": PAYLOADS[number]}
+    started = time.monotonic()
+    survive(export(span(1, attributes={"openinference.span.kind": kind, **said})))
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.parametrize("trace_format", [None, "jaeger-json", "otlp-json"])
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_wrong_documents_are_survived(number, trace_format):
@@ -116,9 +185,35 @@ def many_turns(number: int):
     return agent(number, attributes={"gen_ai.output.messages": json.dumps([assistant("x")])})
 
 
+def nested_chains(number: int):
+    kind = "AGENT" if number % 2 else "CHAIN"
+    return span(number, number - 1 or None, attributes={"openinference.span.kind": kind})
+
+
+def side_by_side(number: int):
+    said = {"openinference.span.kind": "TOOL", "tool.name": "t", "input.value": '{"a": 1}'}
+    return (
+        chat(number, said=[call("t", {"a": 1})]) if number % 2 else span(number, number - 1, attributes=said)
+    )
+
+
+def same_answers(number: int):
+    return chat(number, 10_000, asked=[answer_of("same", "c1")], said=[call("t", {}, "c1")])
+
+
 @pytest.mark.parametrize(
     "build",
-    [chain, circle, nested_tools, nested_chats, calls_without_spans, many_turns],
+    [
+        chain,
+        circle,
+        nested_tools,
+        nested_chats,
+        calls_without_spans,
+        many_turns,
+        nested_chains,
+        side_by_side,
+        same_answers,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_ten_thousand_spans_take_seconds_not_minutes(build):

@@ -187,3 +187,62 @@ def test_token_counts_that_are_none_do_not_count():
     odd = {"gen_ai.usage.input_tokens": "many", "gen_ai.usage.output_tokens": -3}
     (turn,) = turns_of(chat(1, attributes=odd))
     assert (turn.input_tokens, turn.output_tokens) == (0, 0)
+
+
+def test_ids_that_occur_again_later_answer_again():
+    history = [call("look_up", {"n": 1}, "c0"), answer_of("first", "c0")]
+    again = [*history, user("and now?"), call("look_up", {"n": 2}, "c0"), answer_of("second", "c0")]
+    (turn,) = turns_of(
+        agent(1),
+        chat(2, 1, asked=[*history, user("and now?")], said=[call("look_up", {"n": 2}, "c0")]),
+        chat(3, 1, asked=again, said=[assistant("done")]),
+    )
+    assert [r.response for r in turn.tool_responses] == [{"result": "second"}]
+
+
+def test_spans_without_ids_take_those_of_the_calls_with_their_arguments():
+    asked = [call("look_up", {"n": 1}, "c1"), call("look_up", {"n": 2}, "c2")]
+    spans = [
+        tool(number, 1, attributes={"gen_ai.tool.call.arguments": json.dumps({"n": n})})
+        for number, n in ((3, 2), (4, 1))
+    ]
+    (turn,) = turns_of(agent(1), chat(2, 1, said=asked), *spans)
+    assert [(c.args, c.id) for c in turn.tool_calls] == [({"n": 2}, "c2"), ({"n": 1}, "c1")]
+
+
+def test_tools_that_started_at_once_are_in_the_order_of_asking():
+    asked = [call("look_up", call_id="c1"), call("look_up", call_id="c2")]
+    start = {"startTimeUnixNano": str(3 * SECOND)}
+    spans = [
+        tool(number, 1, attributes={"gen_ai.tool.call.id": call_id}, **start)
+        for number, call_id in ((3, "c2"), (4, "c1"))
+    ]
+    (turn,) = turns_of(agent(1), chat(2, 1, said=asked), *spans)
+    assert [c.id for c in turn.tool_calls] == ["c1", "c2"]
+
+
+def test_instructions_may_be_messages():
+    system = {"role": "system", "parts": [{"type": "text", "content": "Be brief."}]}
+    (turn,) = turns_of(chat(1, asked=[system, user("Where?")]))
+    assert [(step.role, step.text) for step in turn.steps] == [("system", "Be brief."), ("user", "Where?")]
+
+
+def test_what_adk_tells_of_other_agents_is_not_asked():
+    told = user("For context:[other] said: Hello")
+    document = chat(1, asked=[told, user("Where?")], attributes={"gcp.vertex.agent.event_id": "e"})
+    assert turns_of(document)[0].user_text == "Where?"
+    assert turns_of(chat(1, asked=[told]))[0].user_text == "For context:[other] said: Hello"
+
+
+def test_user_and_finish_reason_are_told():
+    said = {"user.id": "ann", "gen_ai.response.finish_reasons": ["length"]}
+    (turn,) = turns_of(chat(1, attributes=said))
+    assert (turn.user, turn.finish_reason) == ("ann", "length")
+
+
+def test_an_agents_sum_counts_where_its_calls_report_nothing():
+    tokens = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 1}
+    (turn,) = turns_of(agent(1, attributes=tokens), chat(2, 1))
+    assert (turn.input_tokens, turn.output_tokens) == (10, 1)
+    (turn,) = turns_of(agent(1, attributes=tokens), chat(2, 1, attributes={"gen_ai.usage.input_tokens": 4}))
+    assert (turn.input_tokens, turn.output_tokens) == (4, 0)
