@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from runs.evaluators.mistakes import first_mistake
 from runs.traces import Group
 
 Json = Any
@@ -72,7 +73,8 @@ def parse_eval_set(raw: dict[str, Any] | None) -> EvalSet | None:
     try:
         found = _EvalSet.model_validate(raw)
     except ValidationError as error:
-        raise EvalSetError(_sentence(error)) from error
+        place, what = first_mistake(error)
+        raise EvalSetError(f"not a valid eval set: {place or 'the whole'}: {what}") from error
     cases = (EvalCase(case.eval_id, tuple(map(_turn, case.conversation or ()))) for case in found.eval_cases)
     return EvalSet(found.eval_set_id, found.name or "", tuple(case for case in cases if case.turns))
 
@@ -205,13 +207,3 @@ def _calls(data: _IntermediateData | None) -> Sequence[_FunctionCall]:
         return ()
     parts = (part for event in data.invocation_events if event.content for part in event.content.parts or ())
     return data.tool_uses or [part.function_call for part in parts if part.function_call]
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first mistake, with its place as in JavaScript: eval_cases[0].conversation[1].user_content."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).lstrip(".")
-    what = first["msg"].removeprefix("Value error, ")
-    more = error.error_count() - 1
-    others = f" (and {more} more)" if more else ""
-    return f"not a valid eval set: {place or 'the whole'}: {what[:1].lower()}{what[1:]}{others}"

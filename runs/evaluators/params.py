@@ -12,12 +12,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from runs.evaluators import registry
+from runs.evaluators.base import Config, EvaluationError, Evaluator
+from runs.evaluators.mistakes import first_mistake
+
 MATCH_TYPES = ("EXACT", "IN_ORDER", "ANY_ORDER")
-RUBRIC_EVALUATORS = ("rubric_based_final_response_quality_v1", "rubric_based_tool_use_quality_v1")
+RUBRIC_EVALUATORS = (
+    "rubric_based_final_response_quality_v1",
+    "rubric_based_tool_use_quality_v1",
+    registry.JUDGE,
+)
 CODE_SUFFIXES = (".js", ".py", ".ts")
 MAX_REF_LENGTH = 512
 MAX_REF_SEGMENTS = 16
+MAX_URL_LENGTH = 2048
 
+_URL = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
 _REF_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,7 +58,7 @@ class Rubric(_Model):
 
 
 class BuiltinEvaluator(_Model):
-    """An evaluator known by name. A threshold of None means the evaluator's own."""
+    """An evaluator known by name. A threshold of None means the evaluator's own, as `config` is its own."""
 
     type: Literal["builtin"]
     name: str
@@ -58,6 +68,7 @@ class BuiltinEvaluator(_Model):
     rubrics: list[Rubric] | None = None
     credential_ref: str | None = None
     judge_base_url: str | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -90,14 +101,14 @@ class BuiltinEvaluator(_Model):
     @model_validator(mode="after")
     def _rubrics_where_used(self) -> "BuiltinEvaluator":
         if self.rubrics and self.name not in RUBRIC_EVALUATORS:
-            raise ValueError(f"rubrics are for {' and '.join(RUBRIC_EVALUATORS)}, not for {self.name}")
+            raise ValueError(f"rubrics are for {', '.join(RUBRIC_EVALUATORS)}, not for {self.name}")
         return self
 
 
 class _Program(_Model):
     name: str
     threshold: Share = 0.5
-    timeout: int = 30  # seconds
+    timeout: int = Field(default=30, gt=0, le=3600)  # seconds
     config: dict[str, Any] = Field(default_factory=dict)
     executor: str = "local"
 
@@ -115,11 +126,16 @@ class CodeEvaluator(_Program):
 
 
 class RemoteEvaluator(_Program):
-    """A program of the user's in a repository; `ref` is its path there."""
+    """A program that is elsewhere.
+
+    From source `http` it is asked at `url`. From any other, such as `github`, it is fetched; `ref` is its
+    path there.
+    """
 
     type: Literal["remote"]
     source: str = "github"
-    ref: str
+    ref: str | None = None
+    url: str | None = None
 
     @field_validator("source")
     @classmethod
@@ -130,8 +146,10 @@ class RemoteEvaluator(_Program):
 
     @field_validator("ref")
     @classmethod
-    def _plain_path(cls, value: str) -> str:
+    def _plain_path(cls, value: str | None) -> str | None:
         """The ref becomes part of a URL and of a path: nothing that could lead elsewhere may be in it."""
+        if value is None:
+            return None
         segments = value.split("/")
         if len(value) > MAX_REF_LENGTH or len(segments) > MAX_REF_SEGMENTS:
             raise ValueError(f"at most {MAX_REF_LENGTH} characters and {MAX_REF_SEGMENTS} segments")
@@ -140,6 +158,25 @@ class RemoteEvaluator(_Program):
                 "must be a relative path of letters, digits, _ and -, with single dots inside names"
             )
         return _with_code_suffix(value)
+
+    @field_validator("url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        """Where it may lead is decided when it is used (DESIGN 3.13)."""
+        if value is not None and (len(value) > MAX_URL_LENGTH or not _URL.fullmatch(value)):
+            raise ValueError(
+                f"must begin with http:// or https:// and have at most {MAX_URL_LENGTH} characters"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "RemoteEvaluator":
+        needed, other = ("url", "ref") if self.source == "http" else ("ref", "url")
+        if getattr(self, needed) is None:
+            raise ValueError(f"{needed} is missing; source {self.source} needs it")
+        if getattr(self, other) is not None:
+            raise ValueError(f"{other} is not for source {self.source}")
+        return self
 
 
 EvaluatorSettings = Annotated[BuiltinEvaluator | CodeEvaluator | RemoteEvaluator, Field(discriminator="type")]
@@ -172,8 +209,33 @@ class EvalParams(_Model):
 def validate_eval_config(raw: dict[str, Any] | None) -> EvalParams:
     """The evalConfig of a run; None and {} mean the defaults. Raises EvalConfigError. (CONTRACTS 1.2)"""
     try:
-        return EvalParams.model_validate({} if raw is None else raw)
+        params = EvalParams.model_validate({} if raw is None else raw)
     except ValidationError as error:
+        raise EvalConfigError(f"Invalid eval_config: {error}") from error
+    for settings in params.evaluators:
+        _check_config(settings)
+    return params
+
+
+def own_config(evaluator: Evaluator, settings: EvaluatorSettings) -> Config:
+    """What the evaluator is to work with. Raises EvalConfigError, naming evaluator and field."""
+    try:
+        return evaluator.Config.model_validate(settings.config)
+    except ValidationError as error:
+        place, what = first_mistake(error)
+        dotted = f".{place}" if place and not place.startswith("[") else place
+        raise EvalConfigError(f"{settings.name}: config{dotted}: {what}") from error
+
+
+def _check_config(settings: EvaluatorSettings) -> None:
+    """Where there is no such evaluator, the worker says so."""
+    if settings.type != "builtin":
+        return
+    try:
+        own_config(registry.named(settings.name), settings)
+    except EvaluationError:
+        return
+    except EvalConfigError as error:
         raise EvalConfigError(f"Invalid eval_config: {error}") from error
 
 

@@ -9,7 +9,7 @@ import unicodedata
 from functools import cache, lru_cache
 from typing import Any
 
-from runs.evaluators.base import Task, Verdict, average
+from runs.evaluators.base import Config, Task, Verdict, average
 
 # Han, Hiragana, Katakana, Hangul: each letter stands for itself.
 _LETTERS = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
@@ -21,8 +21,11 @@ _LETTER = re.compile(f"[{_LETTERS}]")
 
 class ResponseMatch:
     name = "response_match_score"
+    description = "How many words the answer has in common with the expected one (ROUGE-1)."
     default_threshold = 0.5
     needs_eval_case = True
+    waits = False
+    Config = Config
 
     def judge(self, task: Task) -> Verdict:
         compared = zip(task.turns, task.expected, strict=True)

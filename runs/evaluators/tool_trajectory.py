@@ -8,15 +8,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from runs.evaluators.base import Task, Verdict, average
+from runs.evaluators.base import Config, Task, Verdict, average
 from runs.evaluators.eval_sets import ExpectedCall, ExpectedTurn
 from runs.traces import ToolCall, Turn
 
 
 class ToolTrajectory:
     name = "tool_trajectory_avg_score"
+    description = "The expected tools were called, with the expected arguments."
     default_threshold = 0.5
     needs_eval_case = True
+    waits = False
+    Config = Config
 
     def judge(self, task: Task) -> Verdict:
         matches = _MATCHERS[task.settings.get("trajectory_match_type") or "EXACT"]

@@ -92,6 +92,12 @@ def test_a_code_evaluator_has_a_path_and_defaults():
     assert "must end in one of" in refused({"evaluators": [{"type": "code", "name": "mine", "path": "a.sh"}]})
 
 
+@pytest.mark.parametrize("timeout", [0, -1, 3601])
+def test_a_timeout_is_bounded(timeout):
+    raw = {"evaluators": [{"type": "code", "name": "mine", "path": "mine.py", "timeout": timeout}]}
+    assert "timeout" in refused(raw)
+
+
 @pytest.mark.parametrize("ref", ["a.py", "team/score.js", "a-b/c_d.v2.ts"])
 def test_a_remote_ref_is_a_plain_path(ref):
     validate_eval_config({"evaluators": [{"type": "remote", "name": "x", "ref": ref}]})
@@ -111,3 +117,53 @@ def test_a_remote_ref_that_could_lead_elsewhere_is_refused(ref):
 @pytest.mark.parametrize("key", ["maxConcurrentTraces", "max_concurrent_evals"])
 def test_concurrency_is_at_least_1(key):
     assert "greater than or equal to 1" in refused({key: 0})
+
+
+def remote(**evaluator):
+    return {"evaluators": [{"type": "remote", "name": "theirs", **evaluator}]}
+
+
+def test_a_remote_evaluator_may_be_asked_at_a_url():
+    (found,) = validate_eval_config(remote(source="http", url="https://judge.example/score")).evaluators
+    assert (found.model_dump()["url"], found.model_dump()["ref"]) == ("https://judge.example/score", None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"source": "http"}, "url is missing; source http needs it"),
+        ({"source": "http", "url": "https://h/", "ref": "a.py"}, "ref is not for source http"),
+        ({}, "ref is missing; source github needs it"),
+        ({"ref": "a.py", "url": "https://h/"}, "url is not for source github"),
+        ({"source": "builtin", "ref": "a.py"}, "builtin evaluators are not fetched"),
+    ],
+)
+def test_a_remote_evaluator_has_the_place_that_its_source_needs(entry, said):
+    assert said in refused(remote(**entry))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://h/x", "https://", "//h/x", "https://h/a b", "https://h/" + "x" * 2048]
+)
+def test_a_url_is_absolute_and_of_http(url):
+    assert "must begin with http:// or https://" in refused(remote(source="http", url=url))
+
+
+def test_a_config_is_checked_against_the_evaluators_own():
+    wrong = one(name="token_budget", config={"maxTokens": "many"})
+    assert refused(wrong) == (
+        "Invalid eval_config: token_budget: config.maxTokens: input should be a valid integer,"
+        " unable to parse string as an integer"
+    )
+    assert "tool_trajectory_avg_score: config.x: extra inputs" in refused(
+        one(name="tool_trajectory_avg_score", config={"x": 1})
+    )
+
+
+def test_the_config_of_an_unknown_builtin_is_accepted():
+    assert validate_eval_config(one(config={"any": 1})).evaluators[0].config == {"any": 1}
+
+
+def test_the_judge_takes_rubrics():
+    (found,) = validate_eval_config(one(name="llm_judge", rubrics=["is kind"])).evaluators
+    assert found.model_dump()["rubrics"] == [{"id": "rubric_0", "text": "is kind"}]

@@ -1,12 +1,25 @@
 """Evaluation: outcomes and summary (CONTRACTS 1.3)."""
 
+from collections import Counter
+from threading import Event, Lock, current_thread
+from time import sleep
 from uuid import UUID
 
 import pytest
 
-from runs.evaluators import Evaluation, Verdict, registry, result_id, validate_eval_config
+from runs.evaluators import Config, Evaluation, Kept, Verdict, result_id, validate_eval_config
 from runs.traces import read_traces
-from tests.evaluators.documents import RUN_ID, case, eval_set, evaluation, groups, outcomes, turn_spans
+from tests.evaluators.documents import (
+    RUN_ID,
+    Fake,
+    case,
+    eval_set,
+    evaluation,
+    groups,
+    outcomes,
+    put,
+    turn_spans,
+)
 from tests.traces.spans import attributes, export, span
 
 CASES = eval_set(case("greeting", ("hi", "hello there", [])))
@@ -76,53 +89,86 @@ def test_without_a_matching_case_the_outcome_says_so():
     assert outcome.details == {"reason": "no matching eval case"}
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ("no_such_score", "no_such_score not found in registry."),
-        ("hallucinations_v1", "needs a language model as its judge"),
-        ("safety_v1", "needs Google's Vertex AI"),
-        ("token_usage_v1", "not part of this version"),
-        ({"type": "code", "name": "mine", "path": "mine.py"}, "mine is of type code"),
-        ({"type": "remote", "name": "theirs", "ref": "theirs.py"}, "theirs is of type remote"),
-    ],
-)
-def test_an_evaluator_that_we_do_not_have_is_an_errored_outcome_and_the_others_go_on(settings, said):
+def test_an_evaluator_that_nobody_has_is_an_errored_outcome_and_the_others_go_on():
     missing, present = outcomes(
-        groups(*turn_spans(1, "hi", "hello there")), settings, "response_match_score", cases=CASES
+        groups(*turn_spans(1, "hi", "hello there")), "no_such_score", "response_match_score", cases=CASES
     )
-    assert (missing.status, missing.score) == ("errored", None)
-    assert said in (missing.error_text or "")
+    assert (missing.status, missing.score, missing.latency_ms) == ("errored", None, None)
+    assert missing.error_text == "no_such_score not found in registry."
     assert present.status == "passed"
 
 
-def test_an_evaluators_exception_is_an_errored_outcome(monkeypatch):
-    class Broken:
-        name = "broken"
-        default_threshold = 0.5
-        needs_eval_case = False
-
-        def judge(self, task):
-            raise KeyError("lost")
-
-    monkeypatch.setitem(registry.EVALUATORS, "broken", Broken())
-    (outcome,) = outcomes(groups(*turn_spans(1, "hi", "a")), "broken")
-    assert (outcome.status, outcome.error_text) == ("errored", "KeyError: 'lost'")
+def test_an_evaluator_of_agentevals_says_what_to_install():
+    (found,) = outcomes(groups(*turn_spans(1, "hi", "a")), "hallucinations_v1")
+    assert found.status == "errored"
+    assert "pip install 'runfolio[agentevals]'" in (found.error_text or "")
 
 
-def test_an_evaluator_gets_the_turns_and_its_settings(monkeypatch):
-    class Counting:
-        name = "counting"
-        default_threshold = 0.1
-        needs_eval_case = False
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyError("lost"), "KeyError: 'lost'"), (SystemExit(3), "SystemExit: 3")]
+)
+def test_an_evaluators_exception_is_an_errored_outcome(monkeypatch, error, said):
+    def judge(task):
+        raise error
 
-        def judge(self, task):
-            return Verdict(None, [None], {"turns": len(task.turns), "model": task.settings["judge_model"]})
+    put(monkeypatch, Fake(judge=judge))
+    (found,) = outcomes(groups(*turn_spans(1, "hi", "a")), "fake")
+    assert (found.status, found.error_text) == ("errored", said)
 
-    monkeypatch.setitem(registry.EVALUATORS, "counting", Counting())
-    settings = {"type": "builtin", "name": "counting", "judgeModel": "m"}
-    (outcome,) = outcomes(groups(*turn_spans(1, "hi", "a")), settings)
-    assert (outcome.status, outcome.details) == ("skipped", {"turns": 1, "model": "m"})
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (None, "a NoneType instead of a Verdict"),
+        (Verdict(1.5, []), "scores must be between 0 and 1"),
+        (Verdict(float("nan"), []), "scores must be between 0 and 1"),
+        (Verdict(True, []), "scores must be between 0 and 1"),
+        (Verdict(1.0, [2.0]), "scores must be between 0 and 1"),
+        (Verdict(1.0, [], status="errored"), "the status 'errored' is none of"),
+        (Verdict(1.0, [], {"at": {1, 2}}), "cannot be written as JSON"),
+        (Verdict(1.0, [], {"at": float("inf")}), "cannot be written as JSON"),
+    ],
+)
+def test_a_verdict_that_cannot_be_kept_is_an_errored_outcome(monkeypatch, verdict, said):
+    put(monkeypatch, Fake(judge=lambda task: verdict))
+    (found,) = outcomes(groups(*turn_spans(1, "hi", "a")), "fake")
+    assert found.status == "errored"
+    assert said in (found.error_text or "")
+
+
+def test_an_evaluator_gets_turns_settings_config_threshold_and_tools(monkeypatch):
+    class Wanted(Config):
+        how_many: int = 3
+
+    asked = []
+    put(monkeypatch, Fake(judge=lambda task: asked.append(task) or Verdict(None, [None]), Config=Wanted))
+    entry = {"type": "builtin", "name": "fake", "judgeModel": "m", "threshold": 0.2, "config": {"howMany": 4}}
+    tools = object()
+    found = Evaluation(RUN_ID, validate_eval_config({"evaluators": [entry]}), tools=tools)
+    list(found.results(groups(*turn_spans(1, "hi", "a"))))
+    (task,) = asked
+    assert [turn.user_text for turn in task.turns] == ["hi"]
+    assert (task.settings["judge_model"], task.config, task.threshold) == ("m", Wanted(how_many=4), 0.2)
+    assert task.tools is tools
+
+
+def test_an_evaluator_may_decide_itself_and_tell_its_tokens(monkeypatch):
+    verdict = Verdict(
+        0.1, [0.1], status="passed", tokens={"prompt": 5, "output": 2, "total": 7, "cost": 0.01}
+    )
+    put(monkeypatch, Fake(judge=lambda task: verdict))
+    (found,) = outcomes(groups(*turn_spans(1, "hi", "a")), "fake")
+    assert (found.status, found.score) == ("passed", 0.1)
+    assert found.tokens_used == {"prompt": 5, "output": 2, "total": 7, "cost": 0.01}
+
+
+def test_turns_beyond_the_expected_ones_are_at_hand(monkeypatch):
+    asked = []
+    put(monkeypatch, Fake(judge=lambda task: asked.append(task) or Verdict(None, [])))
+    outcomes(groups(*turn_spans(1, "hi", "a"), *turn_spans(10, "so", "b")), "fake", cases=CASES)
+    (task,) = asked
+    assert [turn.user_text for turn in task.turns] == ["hi"]
+    assert [turn.user_text for turn in task.all_turns] == ["hi", "so"]
 
 
 def test_turns_without_a_partner_are_counted_and_not_scored():
@@ -141,17 +187,15 @@ def test_a_trace_without_turns_is_one_errored_outcome():
 
 def test_outcomes_come_one_by_one():
     found = groups(*turn_spans(1, "hi", "a"), *turn_spans(20, "so", "b", traceId="f" * 32), group_by="trace")
-    results = evaluation(found, cases=CASES).results()
+    results = evaluation(cases=CASES).results(found)
     assert next(results).item_id == found[0].key
     assert len(list(results)) == 3
 
 
 def test_the_summary_has_the_contracts_shape():
-    settled = evaluation(
-        groups(*turn_spans(1, "hi", "hello you", ("look_up", "{}")), resource={"service.name": "shop"}),
-        cases=CASES,
-    )
-    list(settled.results())
+    settled = evaluation(cases=CASES)
+    found = groups(*turn_spans(1, "hi", "hello you", ("look_up", "{}")), resource={"service.name": "shop"})
+    list(settled.results(found))
     assert settled.summary() == {
         "trace_count": 1,
         "result_counts": {"passed": 1, "failed": 1, "errored": 0, "skipped": 0},
@@ -191,23 +235,23 @@ def test_the_summary_has_the_contracts_shape():
 
 
 def test_without_traces_the_summary_says_so():
-    nothing = evaluation([])
-    assert list(nothing.results()) == []
+    nothing = evaluation()
+    assert list(nothing.results([])) == []
     summary = nothing.summary()
     assert summary["errors"] == ["No traces provided."]
     assert (summary["trace_count"], summary["per_metric"], summary["performance_metrics"]) == (0, {}, None)
 
 
 def test_an_evaluator_that_gave_no_score_has_no_average():
-    skipped = evaluation(groups(*turn_spans(1, "hi", "a")), "response_match_score")
-    list(skipped.results())
+    skipped = evaluation("response_match_score")
+    list(skipped.results(groups(*turn_spans(1, "hi", "a"))))
     assert skipped.summary()["per_metric"]["response_match_score"]["avg_score"] is None
 
 
 def test_asking_again_for_results_does_not_count_them_twice():
-    again = evaluation(groups(*turn_spans(1, "hi", "a")), cases=CASES)
-    list(again.results())
-    list(again.results())
+    again = evaluation(cases=CASES)
+    list(again.results(groups(*turn_spans(1, "hi", "a"))))
+    list(again.results(groups(*turn_spans(1, "hi", "a"))))
     assert sum(again.summary()["result_counts"].values()) == 2
 
 
@@ -216,5 +260,161 @@ def test_a_multi_turn_eval_set_judges_conversations():
     for raw in spans:
         raw["attributes"] += attributes({"gen_ai.conversation.id": "talk"})
     cases = eval_set(case("c", ("hi", "a", []), ("so", "b", [])))
-    found = Evaluation.of_traces(RUN_ID, read_traces(export(*spans)), validate_eval_config({}), cases)
-    assert [(o.item_id, o.per_invocation_scores) for o in found.results()] == [("talk", [1.0, 1.0])]
+    found = Evaluation(RUN_ID, validate_eval_config({}), cases)
+    results = found.results(found.groups_of(read_traces(export(*spans))))
+    assert [(o.item_id, o.per_invocation_scores) for o in results] == [("talk", [1.0, 1.0])]
+
+
+def several(number):
+    """Groups that are made one by one; what has been made is in the list."""
+    made = []
+
+    def coming():
+        for index in range(number):
+            made.append(index)
+            yield from groups(*turn_spans(1, "hi", "hello there", traceId=f"{index + 1:032x}"))
+
+    return coming(), made
+
+
+def test_groups_are_taken_one_at_a_time():
+    coming, made = several(10)
+    results = evaluation("response_match_score", cases=CASES).results(coming, only_group=False)
+    next(results)
+    assert len(made) == 1
+
+
+def test_whether_a_group_is_the_only_one_is_found_out_or_told():
+    cases = eval_set(case("c", ("something else", "hello there", [])))
+    alone, _ = several(1)
+    assert [o.case_id for o in evaluation("response_match_score", cases=cases).results(alone)] == ["c"]
+    told, _ = several(1)
+    results = evaluation("response_match_score", cases=cases).results(told, only_group=False)
+    assert [o.details for o in results] == [{"reason": "no matching eval case"}]
+    two, _ = several(2)
+    assert {o.case_id for o in evaluation("response_match_score", cases=cases).results(two)} == {""}
+
+
+def test_positions_go_group_by_group():
+    coming, _ = several(2)
+    assert [o.position for o in evaluation(cases=CASES).results(coming)] == [0, 1, 2, 3]
+
+
+def test_an_evaluator_that_waits_holds_up_no_other(monkeypatch):
+    others_are_done = Event()
+    slow = Fake("slow", lambda task: Verdict(float(others_are_done.wait(20)), []), waits=True)
+    put(monkeypatch, slow, Fake("quick"))
+    coming, _ = several(3)
+    seen = []
+    for found in evaluation("slow", "quick").results(coming):
+        seen.append((found.evaluator_name, found.score))
+        if len(seen) == 3:
+            others_are_done.set()
+    assert seen[:3] == [("quick", 1.0)] * 3
+    assert seen[3:] == [("slow", 1.0)] * 3
+
+
+@pytest.mark.parametrize(("traces", "evals"), [(1, 1), (1, 3), (2, 2), (3, 1)])
+def test_no_more_wait_at_once_than_the_config_allows(monkeypatch, traces, evals):
+    lock, now, most = Lock(), Counter(), Counter()
+
+    def judge(task):
+        with lock:
+            now["all"] += 1
+            now[task.turns[0].trace_id] += 1
+            most["all"] = max(most["all"], now["all"])
+            most["group"] = max(most["group"], now[task.turns[0].trace_id])
+        sleep(0.05)
+        with lock:
+            now["all"] -= 1
+            now[task.turns[0].trace_id] -= 1
+        return Verdict(1.0, [1.0])
+
+    put(monkeypatch, *[Fake(name, judge, waits=True) for name in "abcd"])
+    coming, _ = several(5)
+    limits = {"maxConcurrentTraces": traces, "maxConcurrentEvals": evals}
+    assert len(list(evaluation(*"abcd", **limits).results(coming))) == 20
+    assert most["group"] == evals
+    assert evals < most["all"] <= traces * evals if traces > 1 else most["all"] == evals
+
+
+def test_the_summary_does_not_depend_on_which_answer_comes_first(monkeypatch):
+    scores = {f"{n + 1:032x}": score for n, score in enumerate([0.1, 0.2, 0.3])}
+
+    def judge(task):
+        trace_id = task.turns[0].trace_id
+        sleep(0.05 if trace_id.endswith("1") else 0)
+        return Verdict(scores[trace_id], [])
+
+    put(monkeypatch, Fake("slow", judge, waits=True), Fake("quick"))
+    coming, _ = several(3)
+    settled = evaluation("slow", "quick")
+    order = [found.position for found in settled.results(coming)]
+    metrics = settled.summary()["per_metric"]
+    assert order != sorted(order)
+    assert list(metrics) == ["slow", "quick"]
+    assert metrics["slow"]["avg_score"] == (0.1 + 0.2 + 0.3) / 3 != (0.2 + 0.3 + 0.1) / 3
+
+
+def test_each_beginning_is_told_in_the_thread_that_asks(monkeypatch):
+    put(monkeypatch, Fake("slow", waits=True), Fake("quick"))
+    begun = []
+    coming, _ = several(2)
+    results = evaluation("slow", "quick").results(
+        coming, on_start=lambda item, name: begun.append((item, name, current_thread()))
+    )
+    judged = {(found.item_id, found.evaluator_name, current_thread()) for found in results}
+    assert set(begun) == judged
+    assert len(begun) == 4
+
+
+def test_what_is_kept_of_an_earlier_attempt_is_not_computed_again_and_counts(monkeypatch):
+    judged = []
+
+    def judge(task):
+        judged.append(task.turns[0].trace_id)
+        return Verdict(0.25, [])
+
+    put(monkeypatch, Fake(judge=judge))
+    key = f"{1:032x}"
+    kept = [Kept(result_id(RUN_ID, key, "fake"), "fake", "passed", 0.75, 0)]
+    resumed = evaluation("fake")
+    coming, _ = several(2)
+    found = list(resumed.results(coming, kept=kept))
+    summary = resumed.summary()
+    assert judged == [f"{2:032x}"]
+    assert [one.position for one in found] == [1]
+    assert summary["per_metric"]["fake"] == {
+        "passed": 1,
+        "failed": 1,
+        "errored": 0,
+        "skipped": 0,
+        "avg_score": 0.5,
+    }
+    assert summary["trace_count"] == summary["performance_metrics"]["trace_count"] == 2
+
+
+def test_an_evaluation_that_is_given_up_starts_no_more(monkeypatch):
+    begun, go_on = [], Event()
+
+    def judge(task):
+        begun.append(task)
+        go_on.wait(20)
+        return Verdict(1.0, [])
+
+    put(monkeypatch, *[Fake(name, judge, waits=True) for name in "abc"], Fake("quick"))
+    results = evaluation(*"abc", "quick", maxConcurrentEvals=1).results(groups(*turn_spans(1, "hi", "a")))
+    next(results)
+    results.close()
+    go_on.set()
+    sleep(0.1)
+    assert len(begun) == 1
+
+
+def test_what_ends_a_thread_reaches_the_one_that_asks(monkeypatch):
+    def judge(task):
+        raise KeyboardInterrupt
+
+    put(monkeypatch, Fake(judge=judge, waits=True))
+    with pytest.raises(KeyboardInterrupt):
+        list(evaluation("fake").results(groups(*turn_spans(1, "hi", "a"))))

@@ -25,8 +25,9 @@ def load(path: Path) -> Any:
 
 def judged(document: Any, eval_set: Any, config: Any) -> list[tuple[str, float | None]]:
     params, cases = validate_eval_config(config), parse_eval_set(eval_set)
-    evaluation = Evaluation.of_traces(RUN_ID, read_traces(document), params, cases)
-    return [(outcome.status, outcome.score) for outcome in evaluation.results()]
+    evaluation = Evaluation(RUN_ID, params, cases)
+    groups = evaluation.groups_of(read_traces(document))
+    return [(outcome.status, outcome.score) for outcome in evaluation.results(groups)]
 
 
 def test_our_sample_passes_as_a_run():
