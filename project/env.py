@@ -3,11 +3,19 @@
 import ipaddress
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+_VIGILANT = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+}
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
 
@@ -71,6 +79,17 @@ def words(name: str) -> list[str]:
     return text(name).replace(",", " ").split()
 
 
+def folders(name: str) -> list[str]:
+    """Folders that exist, separated by commas, as absolute paths without links."""
+    found = [Path(word.strip()) for word in text(name).split(",") if word.strip()]
+    for folder in found:
+        if not folder.is_absolute() or not folder.is_dir():
+            raise SettingError(
+                f"{name}: {folder} is not a folder. List absolute paths of folders that exist."
+            )
+    return [str(folder.resolve()) for folder in found]
+
+
 def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Addresses or networks such as `10.0.0.0/8`."""
     try:
@@ -117,6 +136,12 @@ def database_from_url(raw: str, name: str = "DATABASE_URL") -> dict[str, object]
     keys = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     settings: dict[str, object] = {key: str(parts.pop(part, "")) for part, key in keys.items()}
     return {"ENGINE": "django.db.backends.postgresql", "OPTIONS": parts, **settings}
+
+
+def vigilant(database: dict[str, Any]) -> dict[str, Any]:
+    """These settings of a database, made to give a connection up after 15 s whose other end has vanished
+    without a word, unless its URL says otherwise (RELIABILITY.md R12)."""
+    return {**database, "OPTIONS": {**_VIGILANT, **database["OPTIONS"]}}
 
 
 def _libpq_url(raw: str) -> str:

@@ -1,5 +1,6 @@
 """Every setting of Runfolio; .env.example lists those that come from the environment."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from dotenv import load_dotenv
 
 from project import env, postgres
 from project.env import SettingError
+from runs.outgoing import parse_allow
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 load_dotenv(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
@@ -56,6 +58,7 @@ if _given is None:
     _app, _owner = (env.database_from_url(url) for url in _running or postgres.NOT_RUNNING)
 else:
     _app, _owner = _given, env.database("DATABASE_MIGRATE_URL") or _given
+_app, _owner = env.vigilant(_app), env.vigilant(_owner)
 DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 16, 0, 500)
 if DATABASE_POOL_SIZE and (_given or _running):
     _pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 10}
@@ -78,6 +81,8 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+SECRET_KEY_IS_KEPT = bool(env.text("SECRET_KEY")) or (RUNFOLIO_DATA / "secret_key").exists()
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 
 # ── The application ────────────────────────────────────────────────────────
 INSTALLED_APPS = [
@@ -157,7 +162,12 @@ AXES_VERBOSE = False
 
 # ── What leaves and what enters ────────────────────────────────────────────
 OUTGOING_ALLOW = env.words("OUTGOING_ALLOW")
+try:
+    parse_allow(OUTGOING_ALLOW)
+except ValueError as error:
+    raise SettingError(str(error)) from None
 SPEC_ENV_ALLOW = env.words("SPEC_ENV_ALLOW")
+SINK_FOLDERS = env.folders("SINK_FOLDERS")
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 50 * 2**20, 2**16, 2**30)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2**20
@@ -187,6 +197,23 @@ if WORKER_LEASE <= WORKER_HEARTBEAT:
         f"WORKER_LEASE={WORKER_LEASE:g} must exceed WORKER_HEARTBEAT={WORKER_HEARTBEAT:g}, "
         "or every run would be taken from the worker that is at it."
     )
+# Where a session of its own is needed, as for LISTEN, and DATABASE_URL leads to a pooler.
+DATABASE_DIRECT = env.vigilant(env.database("DATABASE_DIRECT_URL") or _app)
+
+# ── What evaluators may do (docs/evaluators.md) ────────────────────────────
+EVALUATOR_FOLDERS = env.folders("EVALUATOR_FOLDERS")
+EVALUATOR_PYTHON = env.text("EVALUATOR_PYTHON", sys.executable)
+EVALUATOR_MEMORY = env.integer("EVALUATOR_MEMORY", 2048, 128, 2**20)  # MB
+_extra = sys.executable if importlib.util.find_spec("agentevals") else ""  # runfolio[agentevals]
+AGENTEVALS_PYTHON = env.text("AGENTEVALS_PYTHON", _extra)
+AGENTEVALS_NETWORK = env.boolean("AGENTEVALS_NETWORK", False)
+AGENTEVALS_EVALUATOR_REPO = env.text("AGENTEVALS_EVALUATOR_REPO")
+AGENTEVALS_EVALUATOR_BRANCH = env.text("AGENTEVALS_EVALUATOR_BRANCH", "main")
+AGENTEVALS_GITHUB_TOKEN = env.text("AGENTEVALS_GITHUB_TOKEN")
+
+# ── Deliveries (docs/webhooks.md), times in seconds ────────────────────────
+DELIVERY_THREADS = env.integer("DELIVERY_THREADS", 8, 1, 256)
+DELIVERY_FOR = env.number("DELIVERY_FOR", 86400, 1, 30 * 86400)
 
 # ── What is kept, and how long ─────────────────────────────────────────────
 DELETE_GRACE_DAYS = env.integer("DELETE_GRACE_DAYS", 7, 0, 3650)

@@ -24,6 +24,23 @@ def redacted_spec(spec: dict[str, Json]) -> dict[str, Json]:
     return shown
 
 
+def split_secrets(spec: dict[str, Json]) -> tuple[dict[str, Json], Json]:
+    """The spec without its secrets, and the parts that have some, whole; None where none has."""
+    shown = redacted_spec(spec)
+    parts = {part: spec[part] for part in ("context", "sinks") if spec.get(part) != shown.get(part)}
+    if spec.get("target") != shown.get("target"):
+        parts["baseUrl"] = spec["target"]["baseUrl"]
+    return shown, parts or None
+
+
+def join_secrets(spec: dict[str, Json], parts: dict[str, Json]) -> dict[str, Json]:
+    """The inverse of `split_secrets`."""
+    whole = {**spec, **{part: value for part, value in parts.items() if part != "baseUrl"}}
+    if "baseUrl" in parts:
+        whole["target"] = {**spec["target"], "baseUrl": parts["baseUrl"]}
+    return whole
+
+
 def _redacted(value: Json) -> Json:
     if isinstance(value, dict):
         return {key: _redacted_entry(str(key), item) for key, item in value.items()}
@@ -39,7 +56,7 @@ def _redacted_entry(key: str, value: Json) -> Json:
     if name == "headers" and isinstance(value, dict):
         return {header: item if _is_reference(item) else REDACTED for header, item in value.items()}
     if name == "url" and isinstance(value, str):
-        return _origin(value)
+        return redacted_url(value)
     if _SECRET_KEY.search(key) and not isinstance(value, dict | list):
         return None if value is None else REDACTED
     return _redacted(value)
@@ -49,7 +66,7 @@ def _is_reference(value: Json) -> bool:
     return isinstance(value, dict) and set(value) == {"from_env"} and isinstance(value["from_env"], str)
 
 
-def _origin(url: str) -> str:
+def redacted_url(url: str) -> str:
     """Scheme, host and port; a path or a query may hold a key and is only said to be there."""
     parts = _split(url)
     if parts is None:

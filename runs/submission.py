@@ -4,6 +4,8 @@ import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.db.models import QuerySet
+from django.utils import timezone
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -11,6 +13,7 @@ from runs.evaluators import EvalConfigError, validate_eval_config
 from runs.exact import Json, clean_text
 from runs.models import Owner, Run, Session
 from runs.models.session import KEY_LENGTH
+from runs.query import QueryError, parse
 
 SESSION_SOURCE = "api"
 _TRACE_ID = re.compile(r"(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{32})")
@@ -37,13 +40,25 @@ class TraceTarget(_Body):
 
     model_config = ConfigDict(extra="allow")
 
-    kind: Literal["inline", "http", "uploaded"]
+    kind: Literal["inline", "http", "uploaded", "run", "session", "filter"]
     inline: Free | None = Field(None, description="The trace document itself: Jaeger JSON or OTLP JSON.")
     base_url: str | None = Field(None, description="`http`: the document is at `{baseUrl}/{traceId}`.")
     trace_id: str | None = Field(None, description="`http`: 16 or 32 hexadecimal digits.")
     trace_format: Literal["jaeger-json", "otlp-json"] | None = Field(None, description="Null: found out.")
     trace_count: int | None = None
     trace_files: list[str] | None = None
+    run_id: UUID | None = Field(None, description="`run`: the run recorded here whose history is judged.")
+    session_id: UUID | None = Field(None, description="`session`: the session that is judged as a whole.")
+    query: str | None = Field(None, description="`filter`: every run that this query finds is an item.")
+
+
+class Retry(_Body):
+    """Whether an evaluation that fails is tried again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max: int = Field(ge=0, le=20, strict=True, description="Further tries after the first.")
+    backoff: float = Field(1.0, ge=0, le=3600, description="Seconds before the first of them; then doubled.")
 
 
 class RunSpec(_Body):
@@ -61,6 +76,17 @@ class RunSpec(_Body):
         description="`headers` go with an http fetch; `session` names the session that the run belongs to.",
     )
     credential_refs: dict[str, CredentialRef] | None = None
+    retry: Retry | None = Field(None, description="Null: an evaluation that fails is not tried again.")
+    priority: int | None = Field(
+        None, ge=-1000, le=1000, strict=True, description="Higher goes first among your own runs."
+    )
+    engine: Literal["runfolio", "agentevals"] | None = Field(
+        None, description="Who evaluates: Runfolio, or agentevals where a worker has it."
+    )
+
+
+# What only Runfolio knows: agentevals' users get back just what they know, unless they ask for it.
+_OURS = ("run_id", "session_id", "query", "retry", "priority", "engine")
 
 
 class RunSubmission(_Body):
@@ -91,10 +117,21 @@ def submit(owner: Owner, body: Json) -> Run:
     """
     submission = _parse(body)
     spec = _normalised(submission.spec)
-    _check_target(submission.spec.target)
+    judged = _check_target(owner, submission.spec)
     _check_eval_config(submission.spec.eval_config)
+    session = _session(owner, spec["context"])
+    if isinstance(judged, Run):
+        session = session or judged.session
+    elif isinstance(judged, Session):
+        session = session or judged
     return Run.objects.submit(
-        owner, spec, run_id=submission.run_id, title=_title(spec), session=_session(owner, spec["context"])
+        owner,
+        spec,
+        run_id=submission.run_id,
+        title=_title(spec) or _title_of(judged),
+        session=session,
+        priority=submission.spec.priority or 0,
+        judged=judged.pk if isinstance(judged, Run) else None,
     )
 
 
@@ -130,21 +167,64 @@ def _normalised(spec: RunSpec) -> dict[str, Json]:
     Free dictionaries go in as they are; pydantic's own dump would walk through them, and refuse deep ones.
     """
     refs = spec.credential_refs
-    return {
+    whole = {
         **_fields(spec),
         "target": _fields(spec.target),
         "credentialRefs": None if refs is None else {name: _fields(ref) for name, ref in refs.items()},
     }
+    return whole if spec.retry is None else {**whole, "retry": _fields(spec.retry)}
 
 
 def _fields(model: BaseModel) -> dict[str, Json]:
-    known = {to_camel(name): getattr(model, name) for name in type(model).model_fields}
-    return {**known, **(model.model_extra or {})}
+    given = {name: getattr(model, name) for name in type(model).model_fields}
+    known = {to_camel(name): value for name, value in given.items() if value is not None or name not in _OURS}
+    plain = {name: str(value) if isinstance(value, UUID) else value for name, value in known.items()}
+    return {**plain, **(model.model_extra or {})}
 
 
-def _check_target(target: TraceTarget) -> None:
+def _check_target(owner: Owner, spec: RunSpec) -> Run | Session | None:
+    """What is judged, where that is one thing that is recorded here."""
+    target = spec.target
     if target.kind == "http" and not _TRACE_ID.fullmatch(target.trace_id or ""):
         raise SubmissionError("target.trace_id must be 16 or 32 hex characters", "spec.target.traceId")
+    if target.kind not in ("run", "session", "filter"):
+        return None
+    if spec.engine == "agentevals":
+        raise SubmissionError(
+            "engine agentevals evaluates traces: give them inline or by http", "spec.engine"
+        )
+    if target.kind == "filter":
+        _check_query(target.query)
+        return None
+    if target.kind == "run":
+        return _recorded(Run.objects.filter(kind=Run.Kind.TASK), owner, target.run_id, "runId", "task")
+    return _recorded(Session.objects.all(), owner, target.session_id, "sessionId", "session")
+
+
+def _recorded[Row: (Run, Session)](
+    rows: QuerySet[Row], owner: Owner, given: UUID | None, name: str, what: str
+) -> Row:
+    if given is None:
+        raise SubmissionError(
+            f"target.{name} is missing: it says which {what} is judged", f"spec.target.{name}"
+        )
+    row = rows.filter(pk=given, owner=owner, deleted_at=None).first()
+    if row is None:
+        raise SubmissionError(f"target.{name}: there is no {what} {given}", f"spec.target.{name}")
+    return row
+
+
+def _check_query(query: str | None) -> None:
+    if query is None:
+        raise SubmissionError("target.query is missing: it says which runs are judged", "spec.target.query")
+    try:
+        parse(query, timezone.now())
+    except QueryError as error:
+        raise SubmissionError(f"target.query: {error}", "spec.target.query") from None
+
+
+def _title_of(judged: Run | Session | None) -> str:
+    return "" if judged is None else f"Evaluation of {judged}"[:200]
 
 
 def _check_eval_config(config: Free) -> None:

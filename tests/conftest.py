@@ -21,6 +21,8 @@ from django.test.testcases import LiveServerThread
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from runs.models import Claim, Membership, Owner, Run, Token, User, claim_next
+from runs.models.queue import sweep
+from runs.worker.job import Launcher
 from tests import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,11 +195,20 @@ def claim() -> Callable[[], tuple[Run, Claim]]:
     """Claims the next run as some worker does."""
 
     def take(worker: str = "tests/1", lease: timedelta = timedelta(seconds=30), attempts: int = 3) -> Any:
-        run = claim_next(worker, lease, attempts)
+        sweep(attempts)
+        run = claim_next(worker, lease)
         assert run is not None
         return run, Claim(run.pk, str(run.worker_id), run.attempt)
 
     return take
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """Starts the processes of evaluations."""
+    launcher = Launcher()
+    yield launcher
+    launcher.stop()
 
 
 # ── Processes ──────────────────────────────────────────────────────────────

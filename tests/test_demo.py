@@ -72,7 +72,7 @@ def test_a_cancel_has_its_person_and_reason(demo: Owner) -> None:
 
 
 def test_what_waits_is_not_a_workers(demo: Owner) -> None:
-    assert claim_next("tests/1", timedelta(seconds=30), 3) is None
+    assert claim_next("tests/1", timedelta(seconds=30)) is None
 
 
 def test_there_is_a_long_session_and_a_long_run(demo: Owner) -> None:

@@ -10,7 +10,6 @@ from pydantic.alias_generators import to_camel
 
 from runs.exact import Json
 from runs.models import Result, Run
-from runs.redaction import redacted_spec
 
 
 class _Out(Schema):
@@ -80,7 +79,7 @@ def present_run(run: Run) -> dict[str, Json]:
     return {
         "runId": str(run.pk),
         "status": run.status,
-        "spec": redacted_spec(run.full_spec),
+        "spec": run.shown_spec,
         "attempt": run.attempt,
         "workerId": run.worker_id,
         "error": run.error,

@@ -9,12 +9,12 @@ from runs.demo import traces
 from runs.demo.story import Agent, Chance, Told
 from runs.evaluators import Evaluation, parse_eval_set, validate_eval_config
 from runs.exact import Json
-from runs.models import Owner, Run, Status, append_events
+from runs.models import Attempt, Owner, Run, Status, append_events
 from runs.models.queue import CANCELLED, DEADLINE, LAST_LEASE_LOST
 from runs.models.result import record_results
 from runs.submission import normalised_spec
-from runs.traces import Group, TraceError, group_turns, read_traces
-from runs.worker.execute import result_of
+from runs.traces import Group, TraceError, read_traces
+from runs.worker.execute import new_event, result_of
 from runs.worker.history import events_of
 
 _TRAJECTORY: dict[str, Json] = {"type": "builtin", "name": "tool_trajectory_avg_score", "threshold": 1.0}
@@ -67,10 +67,10 @@ def run_suite(owner: Owner, suite: Suite, night: Night, chance: Chance) -> Run:
     """Executes the suite and keeps it as it would have been kept that night."""
     spec = _spec(suite, night, chance)
     groups, evaluation = _evaluation(night.run_id, spec)
-    outcomes = [replace(one, latency_ms=chance.randint(2, 48)) for one in evaluation.results()]
+    outcomes = [replace(one, latency_ms=chance.randint(2, 48)) for one in evaluation.results(groups)]
     run = _keep(owner, suite, night, spec, chance, status=Status.SUCCEEDED, summary=evaluation.summary())
     _describe(run, groups)
-    results = [result_of(run.pk, outcome, number) for number, outcome in enumerate(outcomes)]
+    results = [result_of(run.pk, outcome) for outcome in outcomes]
     for number, result in enumerate(results):
         result.created_at = night.at + timedelta(seconds=2, milliseconds=40 * number)
     record_results(run, results)
@@ -116,8 +116,8 @@ def _spec(suite: Suite, night: Night, chance: Chance) -> dict[str, Json]:
 
 def _evaluation(run_id: UUID, spec: dict[str, Json]) -> tuple[list[Group], Evaluation]:
     params = validate_eval_config(spec["evalConfig"])
-    groups = group_turns(read_traces(spec["target"]["inline"]), params.group_by, multi_turn=False)
-    return groups, Evaluation(run_id, groups, params, parse_eval_set(spec["evalSet"]))
+    evaluation = Evaluation(run_id, params, parse_eval_set(spec["evalSet"]))
+    return evaluation.groups_of(read_traces(spec["target"]["inline"])), evaluation
 
 
 def _complaint(spec: dict[str, Json]) -> str:
@@ -141,7 +141,7 @@ def _keep(
     started = night.at + timedelta(seconds=chance.uniform(0.2, 2.0))
     finished = started + timedelta(seconds=took or chance.uniform(2.5, 21))
     count = len(spec["evalConfig"]["evaluators"])
-    return Run.objects.record_past(
+    run = Run.objects.record_past(
         owner,
         created_at=night.at,
         id=night.run_id,
@@ -156,10 +156,34 @@ def _keep(
         finished_at=finished,
         **{"attempt": 1, **columns},
     )
+    Attempt.objects.bulk_create(_attempts(run, chance))
+    return run
+
+
+def _attempts(run: Run, chance: Chance) -> list[Attempt]:
+    """One after the other, each by some worker; all but the last were lost."""
+    began, ended_at = run.started_at, run.finished_at
+    assert began is not None and ended_at is not None  # noqa: S101  it is made so above
+    each = (ended_at - began) / run.attempt
+    lost = (Attempt.Outcome.LOST, "no heartbeat until its lease expired")
+    ended = lost if run.error == LAST_LEASE_LOST else (run.status, run.error or "")
+    return [
+        Attempt(
+            run=run,
+            owner_id=run.owner_id,
+            number=number,
+            worker_id=run.worker_id or f"worker-{chance.randint(1, 3)}/{chance.getrandbits(32):08x}/{number}",
+            started_at=began + each * (number - 1),
+            ended_at=began + each * number,
+            outcome=(ended if number == run.attempt else lost)[0],
+            reason=(ended if number == run.attempt else lost)[1],
+        )
+        for number in range(1, run.attempt + 1)
+    ]
 
 
 def _describe(run: Run, groups: Sequence[Group]) -> None:
     """What the worker tells of the traces: their history and their model."""
-    append_events(run, events_of(groups), past=True)
+    append_events(run, [new_event(told) for told in events_of(groups)], past=True)
     models = dict.fromkeys(model for group in groups for turn in group.turns for model in turn.models)
     Run.objects.filter(pk=run.pk).update(model=", ".join(models))

@@ -2,6 +2,7 @@
 
 from runs.models.access import Action, Caller, NotAllowed, OwnedQuerySet, may, owner_ids, require, rights_of
 from runs.models.artifact import Artifact, put_artifact
+from runs.models.attempt import Attempt
 from runs.models.change import Change, correction
 from runs.models.choice import Choice
 from runs.models.deletion import Extent, delete_runs, delete_session, restore_runs, restore_session
@@ -27,6 +28,8 @@ from runs.models.transition import (
     transition,
 )
 from runs.models.user import SignInLink, User
+from runs.models.webhook import Delivery, Webhook
+from runs.models.workers import Queue, Worker
 
 __all__ = [
     "FINAL",
@@ -34,11 +37,13 @@ __all__ = [
     "OVERALL",
     "Action",
     "Artifact",
+    "Attempt",
     "Caller",
     "Change",
     "Choice",
     "Claim",
     "Deletion",
+    "Delivery",
     "Event",
     "Extent",
     "Feedback",
@@ -50,6 +55,7 @@ __all__ = [
     "NotAllowed",
     "OwnedQuerySet",
     "Owner",
+    "Queue",
     "Result",
     "RetentionPolicy",
     "Rollup",
@@ -65,6 +71,8 @@ __all__ = [
     "Token",
     "Usage",
     "User",
+    "Webhook",
+    "Worker",
     "acknowledge_cancel",
     "append_events",
     "claim_next",

@@ -17,7 +17,8 @@ from runs.models.owner import Membership, Owner
 from runs.models.token import Token
 from runs.models.user import User
 
-type Caller = User | Token | AnonymousUser
+# An owner stands for its own evaluations, which see what it has.
+type Caller = User | Token | Owner | AnonymousUser
 type Rights = Mapping[Action, frozenset[int]]
 
 
@@ -58,6 +59,8 @@ def owner_ids(caller: Caller, action: Action = Action.VIEW) -> QuerySet[Membersh
 
     Of a person it is a query that has not run, for use inside another.
     """
+    if isinstance(caller, Owner):
+        return [caller.pk] if action == Action.VIEW else []
     if isinstance(caller, Token):
         return [caller.owner_id] if scope_of(action) in caller.scopes else []
     if isinstance(caller, User) and caller.is_active:

@@ -150,7 +150,7 @@ def _of_run(row: dict[str, Any]) -> Iterator[Difference]:
 def _spec_size(pk: UUID) -> int:
     """As the run counted it: PostgreSQL writes other characters than ASCII, and some numbers, shorter."""
     run = Run.objects.only("spec", "spec_exact").filter(pk=pk).first()
-    return 0 if run is None or run.full_spec is None else len(json.dumps(run.full_spec))
+    return 0 if run is None or run.shown_spec is None else len(json.dumps(run.shown_spec))
 
 
 def _same(kept: Any, counted: Any) -> bool:

@@ -91,6 +91,15 @@ class Event(models.Model):
         return self.occurred_at or self.created_at
 
 
+@dataclass
+class Then:
+    """A function of the database to be called in the statement that appends: SQL, its parameters, its answer."""
+
+    sql: str
+    parameters: dict[str, Any]
+    answer: Any = None
+
+
 class Hold(Protocol):
     """Whose run it must be for a write to count: a worker's claim."""
 
@@ -101,24 +110,30 @@ class Hold(Protocol):
 
 
 def append_events(
-    run: Run, new: Sequence[NewEvent], hold: Hold | None = None, *, past: bool = False
+    run: Run,
+    new: Sequence[NewEvent],
+    hold: Hold | None = None,
+    *,
+    past: bool = False,
+    then: Then | None = None,
 ) -> list[Event]:
     """Appends to a run's history and gives what was written; an event id that is there is passed over.
 
     One call, so that the run's row is locked for an instant: it counts the events, gives them their
     numbers without gaps, and keeps what lists show of them. To a final run each comes as `late_write`, and
     nothing but its count changes (CONTRACTS.md 4.2), unless it is `past`: history from elsewhere that is
-    told after its run. Raises Run.DoesNotExist, and LeaseLost where `hold` is not in the run's row any more.
+    told after its run. `then` is done right after it, as one with it. Raises Run.DoesNotExist, and LeaseLost
+    where `hold` is not in the run's row any more.
     """
     if any(event.kind == Event.Kind.LATE_WRITE for event in new):
         raise ValueError(f"{Event.Kind.LATE_WRITE} is no kind that one appends")
     batch = _each_id_once(new)
     if not any(event.event_id for event in batch):
-        return _append(run, batch, hold, past)
+        return _append(run, batch, hold, past, then)
     try:
         # Nearly always none of the ids is there; PostgreSQL says so when one is.
         with transaction.atomic():
-            return _append(run, batch, hold, past)
+            return _append(run, batch, hold, past, then)
     except IntegrityError as error:
         if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") != "event_id_once":
             raise
@@ -126,7 +141,7 @@ def append_events(
         Run.objects.select_for_update(of=("self",)).only("pk").get(pk=run.pk)
         ids = [event.event_id for event in batch if event.event_id]
         there = set(Event.objects.filter(run=run, event_id__in=ids).values_list("event_id", flat=True))
-        return _append(run, [event for event in batch if event.event_id not in there], hold, past)
+        return _append(run, [event for event in batch if event.event_id not in there], hold, past, then)
 
 
 def _each_id_once(new: Sequence[NewEvent]) -> list[NewEvent]:
@@ -139,7 +154,9 @@ def _each_id_once(new: Sequence[NewEvent]) -> list[NewEvent]:
     return kept
 
 
-def _append(run: Run, new: Sequence[NewEvent], hold: Hold | None, past: bool) -> list[Event]:
+def _append(
+    run: Run, new: Sequence[NewEvent], hold: Hold | None, past: bool, then: Then | None = None
+) -> list[Event]:
     """Calls the database's `append_events`, which is in migration 0002."""
     rows = [_row(run, event) for event in new]
     docs = [event_doc(event.payload) for event in new]
@@ -157,8 +174,11 @@ def _append(run: Run, new: Sequence[NewEvent], hold: Hold | None, past: bool) ->
         "new_terms": known_terms.missing(run.pk, terms),
     }
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, parameters)
-        first, block, late, ids = cursor.fetchone()
+        after = "NULL" if then is None else f"CASE WHEN first IS NOT NULL THEN {then.sql} END"
+        cursor.execute(_APPEND.format(after=after), parameters | (then.parameters if then else {}))
+        first, block, late, ids, answer = cursor.fetchone()
+    if then is not None:
+        then.answer = answer
     if first is None:
         raise LeaseLost(hold) if hold is not None else Run.DoesNotExist(run.pk)
     known_terms.note(run.pk, block, terms)
@@ -171,7 +191,7 @@ def _append(run: Run, new: Sequence[NewEvent], hold: Hold | None, past: bool) ->
 
 
 _APPEND = """
-    SELECT * FROM append_events(%(target)s, %(events)s::jsonb, %(past)s, %(worker)s, %(try)s, %(said)s,
+    SELECT first, block, late, ids, {after} FROM append_events(%(target)s, %(events)s::jsonb, %(past)s, %(worker)s, %(try)s, %(said)s,
         %(used_input)s, %(used_output)s, %(used_cost)s, %(new_terms)s::integer[])
 """
 

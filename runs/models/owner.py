@@ -11,6 +11,9 @@ class Owner(models.Model):
 
     name = models.CharField(max_length=200, unique=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    signing_secret = models.BinaryField(
+        null=True, editable=False, help_text="What its deliveries are signed with, sealed."
+    )
 
     class Meta:
         db_table = "owner"

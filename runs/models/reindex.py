@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef
 from runs.models.event import Event
 from runs.models.result import Result, note_evaluators
 from runs.models.run import Run, index_run
-from runs.models.search import OF_RUN, SearchDoc, event_doc, put_doc
+from runs.models.search import OF_RUN, SearchDoc, event_doc, put_docs
 
 RUNS_AT_ONCE = 500
 EVENTS_AT_ONCE = 200
@@ -48,4 +48,4 @@ def reindex_run(run_id: UUID) -> None:
         )
         events = Event.objects.filter(run=run).only("seq", "payload", "payload_exact").order_by("seq")
         for event in events.iterator(EVENTS_AT_ONCE):
-            put_doc(run_id, event.seq, event_doc(event.full_payload))
+            put_docs(run_id, {event.seq: event_doc(event.full_payload)})

@@ -106,8 +106,14 @@ def note_evaluators(run: Run, names: Iterable[str]) -> None:
         add_to_doc(run.pk, OF_RESULTS, doc_of(found))
 
 
+class _ExactAvg(Avg):
+    """Of decimals: in what order PostgreSQL meets the rows must not decide the last digit."""
+
+    template = "avg((%(expressions)s)::numeric)::float8"
+
+
 def count_results(run: Run) -> None:
     """Makes the run's counts of results and its score true."""
     counts = {f"{status}_count": Count("pk", filter=Q(status=status)) for status in Result.Status.values}
-    totals = Result.objects.filter(run=run).aggregate(**counts, score=Avg("score"))
+    totals = Result.objects.filter(run=run).aggregate(**counts, score=_ExactAvg("score"))
     Run.objects.filter(pk=run.pk).update(**totals, updated_at=Now())

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -14,15 +14,16 @@ from runs.models import triggers
 from runs.models.access import OwnedQuerySet
 from runs.models.ids import uuid7
 from runs.models.owner import Owner
-from runs.models.search import OF_RUN, OF_SPEC, SearchDoc, put_doc, run_doc, spec_doc
+from runs.models.search import OF_RUN, OF_SPEC, SearchDoc, put_docs, run_doc, spec_doc
 from runs.models.session import Session
 from runs.models.status import FINAL, OPEN, Status
-from runs.redaction import redacted_spec
+from runs.redaction import join_secrets, split_secrets
+from runs.sealing import open_sealed, seal
 
 AGENT_LENGTH = 300  # characters; an index entry of PostgreSQL has a limit
 
 # What no list reads (DESIGN.md 3.4): a spec may hold megabytes.
-PAYLOADS = ("spec", "spec_exact", "metadata", "summary")
+PAYLOADS = ("spec", "spec_exact", "secrets", "metadata", "summary")
 
 _NEWEST = ("-created_at", "-id")
 _KEPT = Q(deleted_at__isnull=True)
@@ -54,13 +55,16 @@ class RunQuerySet(OwnedQuerySet["Run"]):
         run_id: UUID | None = None,
         title: str = "",
         session: Session | None = None,
+        priority: int = 0,
+        judged: UUID | None = None,
     ) -> "Run":
-        """Queues an evaluation of `spec`.
+        """Queues an evaluation of `spec`; `judged` is the run that it judges, where that is one.
 
         Safe to repeat with the same id and an equal spec: the run that is there comes back, whatever
         its status. Raises SpecConflict where the id is taken otherwise (CONTRACTS.md 1.2).
         """
-        held, exact = split_exact(spec)
+        shown, secrets = split_secrets(spec)
+        held, exact = split_exact(shown)
         run = self.model(
             id=run_id or uuid7(),
             owner=owner,
@@ -68,18 +72,42 @@ class RunQuerySet(OwnedQuerySet["Run"]):
             kind=Run.Kind.EVALUATION,
             status=Status.QUEUED,
             title=clean_text(title),
+            priority=priority,
+            judged_id=judged,
             spec=held,
             spec_exact=exact,
-            size=_size(spec),
+            secrets=None if secrets is None else seal(secrets),
+            size=_size(shown),
         )
         with transaction.atomic():
-            self.bulk_create([run], ignore_conflicts=True)
-            kept = self.select_related("owner").get(pk=run.pk)
-            if kept.owner_id != owner.pk or kept.deleted_at is not None:
-                raise SpecConflict(None)
-            if kept.full_spec != spec:
-                raise SpecConflict(kept)
-            _index_new(kept)
+            if run_id is None:
+                self.bulk_create([run])
+            elif not self._create_once(run):
+                return self._same(run, spec)
+            index_run(run)
+            if spec.get("sinks"):
+                from runs.models.webhook import add_sinks  # which knows runs
+
+                add_sinks(run, spec["sinks"])
+        return run
+
+    def _create_once(self, run: "Run") -> bool:
+        """False where the id is taken; nothing is left of the try then."""
+        if self.filter(pk=run.pk).exists():
+            return False
+        try:
+            with transaction.atomic():
+                self.bulk_create([run])
+        except IntegrityError:
+            return False
+        return True
+
+    def _same(self, run: "Run", spec: dict[str, Json]) -> "Run":
+        kept = self.select_related("owner").get(pk=run.pk)
+        if kept.owner_id != run.owner_id or kept.deleted_at is not None:
+            raise SpecConflict(None)
+        if kept.full_spec != spec:
+            raise SpecConflict(kept)
         return kept
 
     def open_task(
@@ -120,7 +148,8 @@ class RunQuerySet(OwnedQuerySet["Run"]):
         `put_artifact`, which are told that it is `past`.
         """
         spec = fields.pop("spec", None)
-        held, exact = split_exact(spec)
+        shown, secrets = (None, None) if spec is None else split_secrets(spec)
+        held, exact = split_exact(shown)
         run = self.model(
             owner=owner,
             status=status,
@@ -128,7 +157,8 @@ class RunQuerySet(OwnedQuerySet["Run"]):
             updated_at=fields.get("finished_at") or created_at,
             spec=held,
             spec_exact=exact,
-            size=0 if spec is None else _size(spec),
+            secrets=None if secrets is None else seal(secrets),
+            size=0 if spec is None else _size(shown),
             **fields,
         )
         with transaction.atomic():
@@ -153,10 +183,10 @@ class Run(models.Model):
     )
     kind = models.CharField(max_length=20, choices=Kind)
     judged = models.ForeignKey(
-        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="judged_by"
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="judged_by", db_index=False
     )
     retried = models.ForeignKey(
-        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries"
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries", db_index=False
     )
     agent = models.TextField(blank=True, default="")
     model = models.TextField(blank=True, default="", help_text="The model that answered, or several.")
@@ -165,6 +195,7 @@ class Run(models.Model):
     raw_status = models.TextField(blank=True, default="", help_text="The status in its protocol's own words.")
     spec = models.JSONField(null=True, blank=True)
     spec_exact = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001  None: spec is exact
+    secrets = models.BinaryField(null=True, editable=False, help_text="What the spec holds of it, sealed.")
     metadata = models.JSONField(blank=True, default=dict)
     summary = models.JSONField(null=True, blank=True)
     error = models.TextField(null=True, blank=True)  # noqa: DJ001  the API tells null from ""
@@ -173,6 +204,18 @@ class Run(models.Model):
     worker_id = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
     claimed_at = models.DateTimeField(null=True, blank=True, editable=False)
     lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    priority = models.SmallIntegerField(
+        default=0, editable=False, help_text="Higher goes first among the runs of its owner."
+    )
+    run_after = models.DateTimeField(
+        null=True, editable=False, help_text="Until when a queued evaluation waits before it is tried again."
+    )
+    crashes = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text="Attempts that ended with their worker or their process."
+    )
+    done_items = models.PositiveIntegerField(null=True, editable=False, help_text="Of an evaluation.")
+    total_items = models.PositiveIntegerField(null=True, editable=False)
 
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     deleted_by = models.TextField(blank=True, default="", editable=False)
@@ -261,10 +304,24 @@ class Run(models.Model):
                 condition=_KEPT & Q(rating__isnull=False),
             ),
             # With the deleted ones: before a session goes, PostgreSQL looks for runs that still point to it.
-            models.Index(fields=["session", *_NEWEST], name="run_session"),
+            models.Index(
+                fields=["session", *_NEWEST], name="run_session", condition=Q(session__isnull=False)
+            ),
+            models.Index(fields=["judged"], name="run_judged", condition=Q(judged__isnull=False)),
+            models.Index(fields=["retried"], name="run_retried", condition=Q(retried__isnull=False)),
             models.Index(fields=_NEWEST, name="run_newest"),  # the admin, which shows deleted ones as well
-            models.Index(  # a worker's claim of the oldest
-                fields=["created_at", "id"], name="run_queue", condition=Q(kind="evaluation", status="queued")
+            models.Index(  # a worker's claim: of the owner whose turn it is, the first
+                "owner",
+                models.F("priority").desc(),
+                "created_at",
+                "id",
+                name="run_queue",
+                condition=Q(kind="evaluation", status="queued", run_after=None, deleted_at=None),
+            ),
+            models.Index(  # what is tried again later
+                fields=["run_after"],
+                name="run_later",
+                condition=Q(kind="evaluation", status="queued", run_after__isnull=False),
             ),
             models.Index(  # a worker's sweep of expired leases
                 fields=["lease_expires_at", "id"],
@@ -284,6 +341,7 @@ class Run(models.Model):
             triggers.count_runs(),
             triggers.note_choices("agent", "model"),
             triggers.note_metadata_keys(),
+            *triggers.queue_triggers(),
             *triggers.roll_up_runs(),
             triggers.alterations(
                 "alterations",
@@ -312,7 +370,13 @@ class Run(models.Model):
 
     @property
     def full_spec(self) -> Json:
-        """The spec exactly as it was submitted."""
+        """The spec exactly as it was submitted, secrets included. Raises runs.sealing.Unsealable."""
+        spec = self.shown_spec
+        return spec if self.secrets is None else join_secrets(spec, open_sealed(bytes(self.secrets)))
+
+    @property
+    def shown_spec(self) -> Json:
+        """The same without its secrets: what callers and pages see."""
         return join_exact(self.spec, self.spec_exact)
 
     @property
@@ -333,9 +397,10 @@ def index_run(run: Run) -> None:
     signs = [f"=model:{run.model}"] if run.model else []
     if run.session is not None:
         signs.append(f"=source:{run.session.source}")
-    put_doc(run.pk, OF_RUN, run_doc(run.title, run.error, run.metadata, signs))
-    if run.spec is not None:  # redacted: who searches must not be able to guess a secret bit by bit
-        put_doc(run.pk, OF_SPEC, spec_doc(redacted_spec(run.spec)))
+    docs = {OF_RUN: run_doc(run.title, run.error, run.metadata, signs)}
+    if run.spec is not None:  # without secrets: who searches must not be able to guess one bit by bit
+        docs[OF_SPEC] = spec_doc(run.spec)
+    put_docs(run.pk, docs)
 
 
 def _index_new(run: Run) -> None:

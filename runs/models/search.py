@@ -10,7 +10,7 @@ import re
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -191,10 +191,16 @@ def _terms(found: Iterable[str]) -> Iterator[str]:
 
 
 # ── Writing it ─────────────────────────────────────────────────────────────
-def put_doc(run_id: UUID, seq: int, doc: Doc) -> None:
-    """Writes a document of the run anew."""
-    _execute(_PUT, {"run": run_id, "seq": seq, "words": doc.words, "whole": doc.whole, **_MARKED})
-    add_terms(run_id, doc.terms)
+def put_docs(run_id: UUID, docs: Mapping[int, Doc]) -> None:
+    """Writes documents of the run anew, in one statement."""
+    parameters = {
+        "run": run_id,
+        "seqs": list(docs),
+        "words": [doc.words for doc in docs.values()],
+        "wholes": [doc.whole for doc in docs.values()],
+        "terms": sorted(set().union(*(doc.terms for doc in docs.values()))),
+    }
+    _execute(_PUT, {**parameters, **_MARKED})
 
 
 def add_to_doc(run_id: UUID, seq: int, doc: Doc) -> None:
@@ -210,11 +216,22 @@ def add_terms(run_id: UUID, terms: Iterable[int]) -> None:
 _MARKED = {"mark": MARK}
 
 _PUT = """
-    INSERT INTO search_doc (run_id, seq, words, whole)
-    SELECT id, %(seq)s, replace(%(words)s, %(mark)s, search_block || ':')::tsvector, %(whole)s
-    FROM run WHERE id = %(run)s
-    ON CONFLICT (run_id, seq) DO UPDATE SET words = excluded.words, whole = excluded.whole
-    WHERE search_doc.words IS DISTINCT FROM excluded.words
+    WITH put AS (
+        INSERT INTO search_doc (run_id, seq, words, whole)
+        SELECT id, given.seq, replace(given.words, %(mark)s, search_block || ':')::tsvector, given.whole
+        FROM run, unnest(%(seqs)s::integer[], %(words)s::text[], %(wholes)s::boolean[])
+            AS given (seq, words, whole)
+        WHERE id = %(run)s
+        ON CONFLICT (run_id, seq) DO UPDATE SET words = excluded.words, whole = excluded.whole
+        WHERE search_doc.words IS DISTINCT FROM excluded.words
+    )
+    INSERT INTO search_term (owner_id, term, block)
+    SELECT run.owner_id, given.term, run.search_block
+    FROM run, unnest(%(terms)s::integer[]) AS given (term)
+    WHERE run.id = %(run)s AND NOT EXISTS (
+        SELECT FROM search_term AS known
+        WHERE (known.owner_id, known.term, known.block) = (run.owner_id, given.term, run.search_block)
+    )
 """
 
 _ADD = """

@@ -24,7 +24,10 @@ def corrections(
     What tells a correction from a verb is its reason, or `final`: SQL for whether the run is final, so
     that no verb alters it any more.
     """
-    return _changes(name, columns, run, f"correcting OR {final}")
+    # Said once more where PostgreSQL can look at it without calling the function.
+    simple = "SELECT" not in final
+    only_if = f"coalesce(current_setting('runfolio.reason', true), '') <> '' OR {final}" if simple else ""
+    return _changes(name, columns, run, f"correcting OR {final}", only_if)
 
 
 def final_needs_reason() -> pgtrigger.Trigger:
@@ -167,12 +170,13 @@ _FIND_BLOCK = """
 """
 
 
-def _changes(name: str, columns: list[str], run: str, condition: str) -> pgtrigger.Trigger:
+def _changes(name: str, columns: list[str], run: str, condition: str, only_if: str = "") -> pgtrigger.Trigger:
     """Fires only where a column stands in the UPDATE: a heartbeat must not unpack a spec of 50 MB."""
     return pgtrigger.Trigger(
         name=name,
         operation=pgtrigger.UpdateOf(*columns),
         when=pgtrigger.After,
+        condition=pgtrigger.Condition(only_if) if only_if else None,
         declare=[
             ("reason", "text := coalesce(current_setting('runfolio.reason', true), '')"),
             ("correcting", "boolean := reason <> ''"),
@@ -197,6 +201,84 @@ def _compare(column: str, run: str, condition: str) -> str:
                     (actor, reason, request, TG_TABLE_NAME, OLD.id::text, {run}, '{column}',
                      to_jsonb(OLD.{column}), to_jsonb(NEW.{column}));
             END IF;"""
+
+
+# ── The queue (issue 4) ────────────────────────────────────────────────────
+QUEUE_CHANNEL, CANCEL_CHANNEL = "runfolio_queue", "runfolio_cancel"
+
+
+def queue_triggers() -> list[pgtrigger.Trigger]:
+    """What goes along with an evaluation's way through the queue, whoever moves it and however."""
+    evaluation = "NEW.kind = 'evaluation'"
+    waits = f"{evaluation} AND NEW.status = 'queued' AND NEW.run_after IS NULL"
+    return [
+        pgtrigger.Trigger(
+            name="wake_workers",
+            operation=pgtrigger.Insert | pgtrigger.UpdateOf("status", "run_after"),
+            when=pgtrigger.After,
+            condition=pgtrigger.Condition(waits),
+            func=f"PERFORM pg_notify('{QUEUE_CHANNEL}', ''); RETURN NULL;",
+        ),
+        pgtrigger.Trigger(
+            name="tell_cancel",
+            operation=pgtrigger.UpdateOf("cancel_requested_at"),
+            when=pgtrigger.After,
+            condition=pgtrigger.Condition(
+                f"{evaluation} AND NEW.status = 'running' AND NEW.cancel_requested_at IS NOT NULL"
+            ),
+            func=f"PERFORM pg_notify('{CANCEL_CHANNEL}', NEW.id::text); RETURN NULL;",
+        ),
+        pgtrigger.Trigger(
+            name="note_attempt",
+            operation=pgtrigger.UpdateOf("status", "worker_id"),
+            when=pgtrigger.After,
+            condition=pgtrigger.Condition(
+                f"{evaluation} AND (OLD.status, OLD.worker_id) IS DISTINCT FROM (NEW.status, NEW.worker_id)"
+            ),
+            func="""
+                IF OLD.status = 'running' THEN
+                    UPDATE attempt SET ended_at = statement_timestamp(), doing = '',
+                        outcome = CASE NEW.status
+                            WHEN 'running' THEN 'lost' WHEN 'queued' THEN 'released' ELSE NEW.status END,
+                        reason = coalesce(CASE WHEN NEW.status NOT IN ('queued', 'running')
+                            THEN NEW.error END, '')
+                    WHERE run_id = NEW.id AND ended_at IS NULL;
+                END IF;
+                IF NEW.status = 'running' THEN
+                    INSERT INTO attempt (run_id, owner_id, number, worker_id, started_at,
+                        outcome, reason, doing)
+                    SELECT NEW.id, NEW.owner_id, coalesce(max(number), 0) + 1, NEW.worker_id,
+                        coalesce(NEW.claimed_at, statement_timestamp()), '', '', ''
+                    FROM attempt WHERE run_id = NEW.id;
+                END IF;
+                RETURN NULL;
+            """,
+        ),
+        pgtrigger.Trigger(
+            name="tell_end",
+            operation=pgtrigger.UpdateOf("status"),
+            when=pgtrigger.After,
+            condition=pgtrigger.Condition(f"NEW.status IN {_FINAL} AND OLD.status NOT IN {_FINAL}"),
+            func="""
+                IF NOT EXISTS (SELECT FROM webhook WHERE run_id = NEW.id) THEN
+                    RETURN NULL;
+                END IF;
+                INSERT INTO delivery (run_id, webhook_id, phase, body, state, tries, error)
+                SELECT NEW.id, webhook.id,
+                    CASE NEW.status WHEN 'succeeded' THEN 'final' ELSE 'error' END,
+                    CASE NEW.status WHEN 'succeeded' THEN
+                        json_build_object('phase', 'final', 'run_id', NEW.id, 'attempt', NEW.attempt,
+                            'summary', NEW.summary)
+                    ELSE
+                        json_build_object('phase', 'error', 'run_id', NEW.id, 'attempt', NEW.attempt,
+                            'error', coalesce(NEW.error, CASE NEW.status
+                                WHEN 'cancelled' THEN 'cancelled by request' ELSE 'failed' END))
+                    END::text, 'waiting', 0, ''
+                FROM webhook WHERE webhook.run_id = NEW.id ORDER BY webhook.position, webhook.id;
+                RETURN NULL;
+            """,
+        ),
+    ]
 
 
 # ── Choices ────────────────────────────────────────────────────────────────
@@ -315,6 +397,10 @@ def roll_up_runs() -> list[pgtrigger.Trigger]:
             when=pgtrigger.After,
             condition=pgtrigger.Condition(f"OLD.status IN {_FINAL} OR NEW.status IN {_FINAL} OR {_MOVED}"),
             func=f"""
+                IF OLD.status NOT IN {_FINAL} AND NOT ({_MOVED}) THEN  -- it has ended, as nearly always
+                    {_INTO} {share_of_run("NEW")};
+                    RETURN NULL;
+                END IF;
                 {_INTO} {added_up(share_of_run("OLD", sign="-"), share_of_run("NEW"))};
                 IF {_MOVED} THEN
                     {_INTO} {added_up(*results)};

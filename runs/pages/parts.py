@@ -14,7 +14,7 @@ from runs.access import SignedInRequest
 from runs.models import Action, Owner, Run, owner_ids, require
 
 # What the run's header and strip do without: a spec may hold megabytes.
-_HEAVY = ("spec", "spec_exact", "metadata")
+_HEAVY = ("spec", "spec_exact", "secrets", "metadata")
 
 
 def render_part(

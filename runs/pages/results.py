@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, Min, Q, QuerySet, Sum
-from django.http import HttpRequest
 
+from runs.access import SignedInRequest
 from runs.exact import Json
 from runs.models import Result, Run
 from runs.pages import json_view, text
@@ -31,6 +32,7 @@ class Item:
     case: str
     cells: list[Result | None]
     reasons: list[Reason] = field(default_factory=list)
+    judged: UUID | None = None  # the run that it is, where that is recorded here and may be seen
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Column:
         return self.score_sum / self.scored if self.scored else None
 
 
-def results_context(request: HttpRequest, run: Run) -> dict[str, Any]:
+def results_context(request: SignedInRequest, run: Run) -> dict[str, Any]:
     show = request.GET.get("show", "")
     show = show if show in _SHOW else ""
     columns = _columns(run)
@@ -66,6 +68,7 @@ def results_context(request: HttpRequest, run: Run) -> dict[str, Any]:
         places = places.filter(Q(place__gt=place) | Q(place=place, item_id__gt=item_id))
     page = list(places.order_by("place", "item_id")[: PAGE + 1])
     items = _items(run, [place["item_id"] for place in page[:PAGE]], columns)
+    _link(request, items)
     last = page[PAGE - 1] if len(page) > PAGE else None
     return {
         "columns": columns,
@@ -121,6 +124,25 @@ def _item(item_id: str, found: dict[str, Result], columns: list[Column]) -> Item
     return item
 
 
+def _link(request: SignedInRequest, items: list[Item]) -> None:
+    """An item of recorded runs is named by the run that it is."""
+    ids = {item.id: found for item in items if (found := _uuid(item.id))}
+    if ids:
+        seen = set(
+            Run.objects.visible_to(request.user).filter(pk__in=ids.values()).values_list("pk", flat=True)
+        )
+        for item in items:
+            item.judged = ids[item.id] if ids.get(item.id) in seen else None
+
+
+def _uuid(item_id: str) -> UUID | None:
+    """Written as we write ids; 32 digits are a trace's."""
+    try:
+        return UUID(item_id) if len(item_id) == 36 else None
+    except ValueError:
+        return None
+
+
 def _reason(result: Result) -> Reason:
     css = {"failed": "", "errored": "e", "skipped": "s"}[result.status]
     reason = Reason(text.visible(result.evaluator_name), css, "")
@@ -129,6 +151,8 @@ def _reason(result: Result) -> Reason:
         reason.words = text.visible(result.error or "It gave no verdict and no reason.")[:2000]
     elif result.status == Result.Status.SKIPPED:
         reason.words = _skipped(details)
+    elif isinstance(details.get("reason"), str) and details["reason"]:
+        reason.words = text.visible(details["reason"])[:2000]
     elif isinstance(details.get("comparisons"), list):
         _explain_calls(reason, details["comparisons"])
     else:

@@ -1,50 +1,60 @@
-"""The traces of an evaluation as events of its run, so that people can read what was judged."""
+"""The traces of an evaluation as events of its run, so that people can read what was judged.
 
-from collections.abc import Sequence
-from dataclasses import replace
+The evaluation's process tells them as JSON, the shapes of docs/events.md; the worker writes them.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from runs.exact import Json
-from runs.models import Event, NewEvent, Usage
 from runs.traces import Group, Step, Turn
 
+type Told = dict[str, Any]
+"""What models.NewEvent takes, with its time as ISO 8601 and its tokens beside it."""
 
-def events_of(groups: Sequence[Group]) -> list[NewEvent]:
+
+def events_of(groups: Sequence[Group]) -> Iterator[Told]:
     """The steps of all turns, in order; their ids make a second attempt's appending harmless."""
-    return [event for group in groups for turn in group.turns for event in _of_turn(turn)]
+    for group in groups:
+        for turn in group.turns:
+            yield from _of_turn(turn)
 
 
-def _of_turn(turn: Turn) -> list[NewEvent]:
+def _of_turn(turn: Turn) -> list[Told]:
     """What the turn used counts with its last step, since not every call of a model is one."""
     events = [_event(turn, number, step) for number, step in enumerate(turn.steps)]
-    used = Usage(turn.input_tokens, turn.output_tokens)
-    if used == Usage():
+    used = {"input_tokens": turn.input_tokens, "output_tokens": turn.output_tokens}
+    if not any(used.values()):
         return events
     if not events:
-        return [NewEvent("usage", {}, event_id=f"{turn.trace_id}/{turn.invocation_id}/usage", usage=used)]
-    return [*events[:-1], replace(events[-1], usage=used)]
+        return [{"kind": "usage", "payload": {}, "event_id": _id(turn, "usage"), **used}]
+    return [*events[:-1], {**events[-1], **used}]
 
 
-def _event(turn: Turn, number: int, step: Step) -> NewEvent:
+def _id(turn: Turn, what: object) -> str:
+    return f"{turn.trace_id}/{turn.invocation_id}/{what}"
+
+
+def _event(turn: Turn, number: int, step: Step) -> Told:
     kind, payload = _told(step)
-    return NewEvent(
-        kind=kind,
-        role=step.role,
-        payload={key: value for key, value in payload.items() if value not in (None, "")},
-        event_id=f"{turn.trace_id}/{turn.invocation_id}/{number}",
-        occurred_at=step.at,
-    )
+    return {
+        "kind": kind,
+        "role": step.role,
+        "payload": {key: value for key, value in payload.items() if value not in (None, "")},
+        "event_id": _id(turn, number),
+        "occurred_at": step.at and step.at.isoformat(),
+    }
 
 
 def _told(step: Step) -> tuple[str, dict[str, Json]]:
-    """Kind and payload, in the shapes of docs/events.md."""
     about = {"name": step.name, "call_id": step.call_id, "duration_ms": step.duration_ms}
     if step.kind == "tool_call":
-        return Event.Kind.TOOL_CALL, {**about, "arguments": step.data}
+        return "tool_call", {**about, "arguments": step.data}
     if step.kind == "tool_result":
-        return Event.Kind.TOOL_RESULT, {**about, "result": step.data, "is_error": False}
+        return "tool_result", {**about, "result": step.data, "is_error": False}
     if step.role == "tool":
-        return Event.Kind.TOOL_RESULT, {**about, "result": step.text, "is_error": True}
+        return "tool_result", {**about, "result": step.text, "is_error": True}
     if step.kind == "error":
-        return Event.Kind.ERROR, {**about, "message": step.text, "model": step.model}
+        return "error", {**about, "message": step.text, "model": step.model}
     parts = [{"kind": "text", "text": step.text}]
-    return Event.Kind.MESSAGE, {**about, "parts": parts, "model": step.model, "tokens": step.tokens}
+    return "message", {**about, "parts": parts, "model": step.model, "tokens": step.tokens}

@@ -1,42 +1,72 @@
-"""Where the traces of a run come from (CONTRACTS.md 1.7)."""
+"""What an evaluation's process is told to do: the order of a run (runs.worker.executor)."""
 
 import os
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
+from django.db.models import F
 
-from runs.api.strict_json import JsonError, read_json
 from runs.exact import Json
-from runs.outgoing import OutgoingError, fetch
+from runs.models import Result, Run
+
+RECORDED = ("run", "session", "filter")
 
 
 class SourceError(Exception):
-    """The traces cannot be had; the text becomes the run's error."""
+    """The evaluation cannot begin; the text becomes the run's error."""
 
 
-def load_document(spec: dict[str, Json]) -> Json:
-    """The trace document that the spec's target names. Raises SourceError."""
-    _check_credentials(spec["credentialRefs"] or {})
+def order_of(run: Run, spec: dict[str, Json], items: int | None) -> dict[str, Any]:
+    """All that the process needs, and no more; `items` is how many recorded histories it will be given,
+    None where it reads traces. Raises SourceError."""
     target = spec["target"]
+    credentials = _credentials(spec["credentialRefs"] or {})
+    told = {**spec, "target": {key: value for key, value in target.items() if key != "inline"}}
+    return {
+        "run_id": str(run.pk),
+        "spec": {**told, "context": {}, "sinks": []},
+        "document": _document(target),
+        "fetch": _fetch(target, spec["context"]) if target["kind"] == "http" else None,
+        "histories": items,
+        "kept": [] if items is None else _kept(run),
+        "memory_mb": settings.EVALUATOR_MEMORY,
+        "deadline": settings.RUN_DEADLINE,
+        "agentevals_python": settings.AGENTEVALS_PYTHON,
+        "agentevals_network": settings.AGENTEVALS_NETWORK,
+        "tools": _tools(credentials),
+    }
+
+
+def _tools(credentials: dict[str, str]) -> dict[str, Any]:
+    """What evaluators may use of the world, as the operator's settings have it."""
+    return {
+        "folders": list(settings.EVALUATOR_FOLDERS),
+        "credentials": credentials,
+        "allow": list(settings.OUTGOING_ALLOW),
+        "repository": settings.AGENTEVALS_EVALUATOR_REPO,
+        "branch": settings.AGENTEVALS_EVALUATOR_BRANCH,
+        "github_token": settings.AGENTEVALS_GITHUB_TOKEN,
+        "limits": {"memory_mb": settings.EVALUATOR_MEMORY},
+        "python": settings.EVALUATOR_PYTHON,
+    }
+
+
+def _document(target: dict[str, Json]) -> Json:
     if target["kind"] == "inline":
         if target["inline"] is None:
             raise SourceError("target.inline is missing: it holds the traces of an inline target")
         return target["inline"]
-    if target["kind"] == "http":
-        return _fetch(target, spec["context"])
-    raise SourceError("the files of an uploaded target are not kept: submit them inline")
+    if target["kind"] == "uploaded":
+        raise SourceError("the files of an uploaded target are not kept: submit them inline")
+    return None
 
 
-def _fetch(target: dict[str, Json], context: dict[str, Any]) -> Json:
+def _fetch(target: dict[str, Json], context: dict[str, Any]) -> dict[str, Any]:
     if not target["baseUrl"]:
         raise SourceError("target.baseUrl is missing: it says where to fetch the trace")
-    try:
-        return read_json(fetch(_address(target["baseUrl"], target["traceId"]), _headers(context)))
-    except OutgoingError as error:
-        raise SourceError(f"fetching trace {target['traceId']}: {error}") from None
-    except JsonError as error:
-        raise SourceError(f"trace {target['traceId']} is not JSON: {error}") from None
+    url = _address(target["baseUrl"], target["traceId"])
+    return {"url": url, "headers": _headers(context), "trace_id": target["traceId"]}
 
 
 def _address(base: str, trace_id: str) -> str:
@@ -57,21 +87,27 @@ def _headers(context: dict[str, Any]) -> dict[str, str]:
 
 def _header_value(name: str, value: Json) -> str:
     if isinstance(value, dict) and isinstance(value.get("from_env"), str):
-        return _variable(value["from_env"], f"header {name}")
+        return variable(value["from_env"], f"header {name}")
     if not isinstance(value, str) or any(character in value for character in "\r\n\x00"):
         raise SourceError(f"header {name} must be a line of text")
     return value
 
 
-def _check_credentials(refs: dict[str, dict[str, str]]) -> None:
-    for name, ref in refs.items():
-        _variable(ref["name"], f"credential {name}")
+def _credentials(refs: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {name: variable(ref["name"], f"credential {name}") for name, ref in refs.items()}
 
 
-def _variable(variable: str, user: str) -> str:
+def variable(name: str, user: str) -> str:
     """A spec may name only what the operator listed: else whoever submits could read the environment."""
-    if variable not in settings.SPEC_ENV_ALLOW:
-        raise SourceError(f"{user}: the environment variable {variable!r} is not in SPEC_ENV_ALLOW")
-    if not os.environ.get(variable):
-        raise SourceError(f"{user}: the environment variable {variable!r} is not set")
-    return os.environ[variable]
+    if name not in settings.SPEC_ENV_ALLOW:
+        raise SourceError(f"{user}: the environment variable {name!r} is not in SPEC_ENV_ALLOW")
+    if not os.environ.get(name):
+        raise SourceError(f"{user}: the environment variable {name!r} is not set")
+    return os.environ[name]
+
+
+def _kept(run: Run) -> list[dict[str, Any]]:
+    """What an attempt before this one has found out, so that the summary is of the whole."""
+    rows = Result.objects.filter(run_id=run.pk).order_by("position")
+    names = ("evaluator_name", "status", "score", "position")
+    return list(rows.values(*names, result_id=F("pk")))

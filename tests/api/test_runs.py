@@ -461,7 +461,7 @@ def test_credentials_of_the_base_url_are_redacted(api, given, shown):
     assert submit(api, {"target": target})["spec"]["target"]["baseUrl"] == shown
 
 
-def test_the_database_keeps_the_truth_and_the_rest_is_not_redacted(api):
+def test_secrets_are_kept_encrypted_and_the_rest_is_not_redacted(api):
     spec = {
         "target": {"kind": "inline", "inline": {"password": "p"}, "token": "t"},
         "evalSet": {"secret": "s"},
@@ -476,7 +476,9 @@ def test_the_database_keeps_the_truth_and_the_rest_is_not_redacted(api):
     assert (run["spec"]["target"]["token"], run["spec"]["api_key"]) == ("t", "k")
     assert run["spec"]["evalSet"] == {"secret": "s"}
     assert run["spec"]["credentialRefs"] == spec["credentialRefs"]
-    assert Run.objects.get(pk=run["runId"]).spec["context"] == {"password": "p"}
+    kept = Run.objects.get(pk=run["runId"])
+    assert kept.spec["context"] == {"password": "REDACTED"}
+    assert kept.full_spec["context"] == {"password": "p"}
 
 
 # ── Who may ────────────────────────────────────────────────────────────────

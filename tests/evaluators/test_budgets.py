@@ -1,11 +1,10 @@
 """turn_count, latency_budget, token_budget and cost_budget."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 
 from runs.evaluators import EvalConfigError
-from runs.traces import Turn
 from tests.evaluators.documents import answered, answers_expected, outcome
 
 
@@ -158,13 +157,9 @@ def test_of_several_models_in_a_turn_the_dearest_and_the_cheapest_decide(limit, 
 
 
 def test_a_cost_that_the_trace_reports_counts_where_no_prices_are_given():
-    class Priced(Turn):
-        cost = 0.02
-
     (group,) = turns(tokens(5, 5))
     (turn,) = group.turns
-    priced = Priced(**{field.name: getattr(turn, field.name) for field in fields(Turn)})
-    found = outcome([replace(group, turns=[priced])], "cost_budget", maxUsd=0.01)
+    found = outcome([replace(group, turns=[replace(turn, cost=0.02)])], "cost_budget", maxUsd=0.01)
     assert (found.score, found.details["reason"]) == (0.5, "It came to $0.02, more than $0.01.")
 
 

@@ -39,4 +39,5 @@ def _keep_secret_key() -> None:
     """None is built in: web and worker read this one, unless SECRET_KEY is set."""
     path = settings.RUNFOLIO_DATA / "secret_key"
     if not env.text("SECRET_KEY") and not path.exists():
-        write_secret(path, secrets.token_urlsafe(50))
+        settings.SECRET_KEY = secrets.token_urlsafe(50)  # what is encrypted from here on is read by others
+        write_secret(path, settings.SECRET_KEY)

@@ -1,3 +1,4 @@
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -32,8 +33,14 @@ def _plan(prepare_options: list[str]) -> up.Plan:
         children=[up.Child("web server", _web()), up.Child("worker", _manage("worker"))],
         prepare=[*_manage("prepare"), *prepare_options],
         announce=_banner,
+        environment={**os.environ, **_opened()},
         throw_away=memory,
     )
+
+
+def _opened() -> dict[str, str]:
+    """On this machine alone, whoever submits runs may have this machine asked anyway (DESIGN.md 3.13)."""
+    return {"OUTGOING_ALLOW": "loopback"} if settings.LOOPBACK and not settings.OUTGOING_ALLOW else {}
 
 
 def _manage(command: str) -> list[str]:
@@ -60,6 +67,7 @@ def _banner(prepared: dict[str, Any]) -> str:
         f'curl -H "Authorization: Bearer $(cat {token})" -H "Content-Type: application/json" '
         f"--data-binary {shlex.quote(f'@{sample}')} {settings.PUBLIC_URL}/api/runs"
     )
+    opened = "\nTraces and webhooks may reach this machine's own addresses (OUTGOING_ALLOW=loopback).\n"
     return f"""
 Runfolio is at     {settings.PUBLIC_URL}
 Sign in, once, by  {prepared["link"]}
@@ -67,6 +75,6 @@ The API token is in {Path(prepared["token_file"])}
 
 Submit the sample run from another terminal:
 {submit}
-
+{opened if _opened() else ""}
 Ctrl-C stops it all.
 """

@@ -1,3 +1,4 @@
+import os
 import signal
 from contextlib import suppress
 from typing import Any
@@ -6,7 +7,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 
 from runs import schema
-from runs.worker.loop import Worker
+from runs.worker.loop import EvaluationWorker
+
+
+NICENESS = 10  # evaluations wait for nobody's click: pages and database of the same machine come first
 
 
 class Command(BaseCommand):
@@ -16,7 +20,8 @@ class Command(BaseCommand):
         with suppress(OperationalError):  # a database that is away is waited for
             if problem := schema.older():
                 raise CommandError(problem)
-        worker = Worker()
+        os.nice(NICENESS)
+        worker = EvaluationWorker()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()
