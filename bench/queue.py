@@ -26,8 +26,13 @@ WINDOW = 3.0  # seconds of submitting
 SPEC = {
     "approach": "trace_replay",
     "target": {
-        **{"kind": "inline", "inline": {"data": []}, "baseUrl": None, "traceId": None},
-        **{"traceFormat": None, "traceCount": None, "traceFiles": None},
+        "kind": "inline",
+        "inline": {"data": []},
+        "baseUrl": None,
+        "traceId": None,
+        "traceFormat": None,
+        "traceCount": None,
+        "traceFiles": None,
     },
     "evalConfig": {},
     "evalSet": None,

@@ -8,6 +8,7 @@ from runs.pages import urls as page_urls
 urlpatterns = [
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
+    path("metrics", health.metrics, name="metrics"),
     path("api/", include((api_urls.urlpatterns, "api"), namespace="api")),
     path("admin/", admin.site.urls),
     path("", include(page_urls)),

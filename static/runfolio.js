@@ -7,7 +7,15 @@
 
   // ── Polling: not while nobody looks (trigger filters would need eval) ──
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (document.hidden && event.target.matches("[data-poll]")) event.preventDefault();
+    const place = event.target;
+    if (document.hidden && place.matches("[data-poll]")) event.preventDefault();
+    if (place.matches("[data-calm]") && place.contains(document.activeElement)) event.preventDefault();
+  });
+
+  // ── What a poll found is read aloud when it is news, not every few seconds ──
+  document.addEventListener("htmx:afterSettle", () => {
+    const [said, aloud] = [$("[data-say]"), $("#aloud")];
+    if (said && aloud && aloud.textContent !== said.dataset.say) aloud.textContent = said.dataset.say;
   });
 
   // ── Dialogs ──
@@ -125,7 +133,7 @@
       return false;
     },
   };
-  const places = { r: ".spine a[href='/']", s: ".spine a[href='/sessions']" };
+  const places = { r: ".spine a[href='/']", s: ".spine a[href='/sessions']", w: ".spine a[href='/workers']" };
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;

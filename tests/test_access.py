@@ -42,6 +42,20 @@ TABLE = {
     "POST /runs/<uuid:run_id>/cancel": "s0xx++0 sssss",
     "GET /sessions": "s++++++ sssss",
     "GET /sessions/<uuid:session_id>": "s0++++0 sssss",
+    "GET /runs/<uuid:task_id>/evaluate": "s0xx++0 sssss",
+    "POST /runs/<uuid:task_id>/evaluate": "s0xx++0 sssss",
+    "GET /sessions/<uuid:session_id>/evaluate": "s0xx++0 sssss",
+    "POST /sessions/<uuid:session_id>/evaluate": "s0xx++0 sssss",
+    "POST /runs/<uuid:run_id>/try-now": "s0xx++0 sssss",
+    "POST /runs/<uuid:run_id>/deliveries/<int:delivery_id>/resend": "s0xx++0 sssss",
+    # The queue and the workers are everybody's; what they run is its owner's.
+    "GET /workers": "s++++++ sssss",
+    "GET /workers/pause": "sxxxxx+ sssss",
+    "POST /workers/pause": "sxxxxx+ sssss",
+    "POST /workers/resume": "sxxxxx+ sssss",
+    "POST /workers/<path:worker>/drain": "sxxxxx+ sssss",
+    "GET /workers/<path:worker>/release": "s0xx++0 sssss",
+    "POST /workers/<path:worker>/release": "s0xx++0 sssss",
     "GET /submit": "s+xx++x sssss",
     "POST /submit": "s-xx++x sssss",
     "GET /account": "s++++++ sssss",
@@ -58,6 +72,7 @@ TABLE = {
     "POST /sign-out": "sssssss sssss",
     "GET /healthz": "+++++++ +++++",
     "GET /readyz": "+++++++ +++++",
+    "GET /metrics": "+++++++ +++++",
     "GET /api/docs": "+++++++ +++++",
     "GET /api/openapi.json": "+++++++ +++++",
     "GET /api/": "0000000 00000",  # ninja's own, which says where the documentation is
@@ -244,17 +259,21 @@ def test_it_says_which_scope_is_needed(world):
     [
         ("viewer", set()),
         ("reviewer", {"rate"}),
-        ("operator", {"rate", "cancel", "submit"}),
-        ("admin", {"rate", "cancel", "submit", "tokens"}),
+        ("operator", {"rate", "cancel", "submit", "evaluate", "release", "resend"}),
+        ("admin", {"rate", "cancel", "submit", "evaluate", "release", "resend", "tokens"}),
     ],
 )
 def test_only_what_one_may_do_is_offered(world, role, offered):
-    addresses = ("/", f"/runs/{world.run.pk}", "/sessions", f"/sessions/{world.session.pk}", "/account")
+    session, runs = f"/sessions/{world.session.pk}", [f"/runs/{run.pk}" for run in (world.run, world.task)]
+    addresses = ("/", *runs, "/sessions", session, "/workers", "/account")
     pages = "".join(world.visitors[role].call("GET", address).content.decode() for address in addresses)
     marks = {
         "rate": f'action="/runs/{world.run.pk}/feedback"',
         "cancel": f'href="/runs/{world.run.pk}/cancel"',
         "submit": 'href="/submit"',
+        "evaluate": f'href="{session}/evaluate"',
+        "release": 'href="/workers/there/1/release"',
+        "resend": f"/deliveries/{world.ids['delivery_id']}/resend",
         "tokens": 'action="/account/tokens',
     }
     assert {name for name, mark in marks.items() if mark in pages} == offered

@@ -18,6 +18,7 @@ from django.apps import apps
 from django.db import connection, models
 
 from runs.models import Event, Feedback, Membership, Owner, Result, Run, Session, Token, User, owner_ids
+from runs.models.queue_view import OF_EVERYBODY
 from tests.test_access import TABLE
 from tests.walk import Visitor, World
 
@@ -27,11 +28,13 @@ PROOFS = {("token", "hash")}
 NAMED = {
     *("owner", "membership", "token", "session", "run", "event", "artifact", "result"),
     *("feedback", "feedback_version", "change"),
+    *("attempt", "webhook", "delivery"),
 }
 # Looks by the id that the client chose, compares the owner, and says no more than that the id is taken
 # (RELIABILITY.md R7).
 LOOKS_FOR_THE_ID = re.compile(
-    r'^SELECT .* FROM "run" INNER JOIN "owner" .* WHERE "run"\."id" = \$0 LIMIT 21$'
+    r'^SELECT (.* FROM "run" INNER JOIN "owner" .* WHERE "run"\."id" = \$0 LIMIT 21'
+    r'|\$0 AS "a" FROM "run" WHERE "run"\."id" = \$1 LIMIT 1)$'
 )
 
 
@@ -74,7 +77,7 @@ BOUND: dict[str, Callable[[World, User], Any]] = {
     "an owner by number": lambda world, user: Session.objects.filter(owner=world.owner, key="x"),
     "owners by their numbers": lambda world, user: Run.objects.filter(owner__in=list(owner_ids(user))),
     "a row that a bound statement gave": lambda world, user: Event.objects.filter(
-        run=Run.objects.visible_to(user).get()
+        run=Run.objects.visible_to(user).get(pk=world.run.pk)
     ),
     "rows that a bound statement gave": lambda world, user: Feedback.objects.filter(
         run__in=[run.pk for run in Run.objects.visible_to(user)]
@@ -244,6 +247,8 @@ class Record:
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
+        if sql in OF_EVERYBODY:  # numbers and times alone: tests/models/test_queue_view.py
+            return result
         if "pg_class" in sql or not sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")):
             return result
         sql, values = _numbered(sql, params or ())

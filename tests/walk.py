@@ -20,6 +20,7 @@ from django.utils import timezone
 from runs.checks import views
 from runs.models import (
     Artifact,
+    Delivery,
     Event,
     Membership,
     NewEvent,
@@ -30,10 +31,13 @@ from runs.models import (
     SignInLink,
     Token,
     User,
+    Webhook,
+    Worker,
     append_events,
     give_feedback,
 )
-from tests.pages.helpers import png
+from runs.sealing import seal
+from tests.pages.helpers import make_task, png, said
 
 CANARY = "canary"  # in every text of the owner's data
 _TRACE = Path(__file__).resolve().parent.parent / "samples" / "trace.json"
@@ -44,10 +48,12 @@ SPEC = {
 }
 MEMBERS = ("viewer", "reviewer", "operator", "admin")
 
+TABS = ("transcript", "results", "artifacts", "attempts", "deliveries", "changes")
+
 # What else there is to see at an address.
 QUERIES = {
     "/": ["status=queued", "owner={owner}", "not=agent&agent=x", "session=their-key", "run={run_id}"],
-    "/runs/<uuid:run_id>": [f"tab={tab}" for tab in ("transcript", "results", "artifacts", "changes")],
+    "/runs/<uuid:run_id>": [f"tab={tab}" for tab in TABS],
     "/runs/<uuid:run_id>/json/<slug:part>": ["path=/spec"],
     "/runs/<uuid:run_id>/tree/<slug:part>": ["path=/spec"],
     "/runs/<uuid:run_id>/artifacts/<int:number>": ["inline"],
@@ -90,9 +96,14 @@ class World:
         self.visitors = {one.name: one for one in (*self._people(), *self._tokens())}
         self.session = Session.objects.open(self.owner, "api", "their-key", agent=CANARY)
         self.run = self._run()
+        self.task = make_task(self.owner, said(CANARY), title=CANARY, session=self.session)
+        self._hold()
         link = SignInLink.objects.issue(User.objects.create_user("newcomer"))
         self.ids = {
             "run_id": self.run.pk,
+            "task_id": self.task.pk,
+            "delivery_id": self._given_up().pk,
+            "worker": "there/1",
             "session_id": self.session.pk,
             "token_id": Token.objects.get(owner=self.owner, name="canary read").pk,
             "seq": 1,
@@ -100,7 +111,9 @@ class World:
             "part": "run",
             "secret": link,
         }
-        self.missing = {**self.ids, "run_id": uuid4(), "session_id": uuid4(), "token_id": 10**9}
+        missing = {name: uuid4() for name in ("run_id", "task_id", "session_id")}
+        self.missing = {**self.ids, **missing, "token_id": 10**9, "worker": "nowhere/1"}
+        self.missing["delivery_id"] = 10**9
 
     def addresses(self, route: str) -> list[str]:
         """The address of the owner's own things there, alone and with each query that it understands."""
@@ -115,6 +128,10 @@ class World:
             "/api/runs": {"runId": str(self.missing["run_id"]), "spec": SPEC},
             "/runs/<uuid:run_id>/cancel": {"reason": "why"},
             "/runs/<uuid:run_id>/feedback": {"rating": "4"},
+            "/runs/<uuid:task_id>/evaluate": {"use-tool_error_rate": "on"},
+            "/sessions/<uuid:session_id>/evaluate": {"use-tool_error_rate": "on"},
+            "/workers/pause": {"reason": "why"},
+            "/workers/<path:worker>/release": {"reason": "why"},
             "/submit": {"traces": trace, "owner": self.owner.pk, "match": "EXACT", "threshold": "0.7",
                         "response": "on"},
             "/account/password": {"new_password1": "battery-9-st", "new_password2": "battery-9-st"},
@@ -177,6 +194,20 @@ class World:
         for rating in (2, 3):
             give_feedback(run, author, rating, CANARY)
         return run
+
+    def _hold(self) -> None:
+        """A run whose worker fell silent."""
+        past = timezone.now() - timedelta(minutes=1)
+        Worker.objects.create(name="there/1", pid=1, places=1, heartbeat=1, seen_at=past)
+        run = Run.objects.submit(self.owner, SPEC, title=CANARY)
+        claim = {"worker_id": "there/1/1", "attempt": 1, "claimed_at": past, "lease_expires_at": past}
+        Run.objects.filter(pk=run.pk).update(status="running", **claim)
+
+    def _given_up(self) -> Delivery:
+        """A delivery of the run."""
+        hook = Webhook.objects.create(run=self.run, kind="file", shown=CANARY, sealed=seal({}))
+        about = {"run": self.run, "webhook": hook, "phase": "final", "body": CANARY, "error": CANARY}
+        return Delivery.objects.create(**about, state="dead", ended_at=timezone.now())
 
 
 def fill(route: str, ids: dict[str, Any]) -> str:

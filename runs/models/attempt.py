@@ -18,7 +18,7 @@ class Attempt(models.Model):
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
-        RELEASED = "released", "Given back: its worker stopped"
+        RELEASED = "released", "Given back to the queue"
         LOST = "lost", "Lost: its worker fell silent"
         CRASHED = "crashed", "Crashed: its evaluator's process died"
         RETRIED = "retried", "Failed, and tried again"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
@@ -17,6 +17,7 @@ from runs.models.run import LeaseLost, Run
 from runs.models.search import Doc, event_doc, known_terms
 
 TITLE_LENGTH = 200
+LONGEST_ID = 2000  # bytes; an index entry of PostgreSQL has a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,8 @@ def append_events(
     One call, so that the run's row is locked for an instant: it counts the events, gives them their
     numbers without gaps, and keeps what lists show of them. To a final run each comes as `late_write`, and
     nothing but its count changes (CONTRACTS.md 4.2), unless it is `past`: history from elsewhere that is
-    told after its run. `then` is done right after it, as one with it. Raises Run.DoesNotExist, and LeaseLost
-    where `hold` is not in the run's row any more.
+    told after its run. `then` is done right after it, as one with it. Raises Run.DoesNotExist, LeaseLost where
+    `hold` is not in the run's row any more, and ValueError for an id of more than LONGEST_ID bytes.
     """
     if any(event.kind == Event.Kind.LATE_WRITE for event in new):
         raise ValueError(f"{Event.Kind.LATE_WRITE} is no kind that one appends")
@@ -145,12 +146,16 @@ def append_events(
 
 
 def _each_id_once(new: Sequence[NewEvent]) -> list[NewEvent]:
+    """As PostgreSQL can hold them; an empty id is none."""
     seen: set[str] = set()
     kept = []
     for event in new:
-        if event.event_id is None or event.event_id not in seen:
-            seen.add(event.event_id or "")
-            kept.append(event)
+        event_id = clean_text(event.event_id or "") or None
+        if event_id is None or event_id not in seen:
+            seen.add(event_id or "")
+            kept.append(replace(event, event_id=event_id))
+        if event_id is not None and len(event_id.encode()) > LONGEST_ID:
+            raise ValueError(f"an event's id has more than {LONGEST_ID:,} bytes")
     return kept
 
 
@@ -191,7 +196,8 @@ def _append(
 
 
 _APPEND = """
-    SELECT first, block, late, ids, {after} FROM append_events(%(target)s, %(events)s::jsonb, %(past)s, %(worker)s, %(try)s, %(said)s,
+    SELECT first, block, late, ids, {after} FROM append_events(
+        %(target)s, %(events)s::jsonb, %(past)s, %(worker)s, %(try)s, %(said)s,
         %(used_input)s, %(used_output)s, %(used_cost)s, %(new_terms)s::integer[])
 """
 

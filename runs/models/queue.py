@@ -195,7 +195,8 @@ def claim_next(worker_id: str, lease: timedelta) -> Run | None:
     if row is None:
         return None
     run = Run.from_db(connection.alias, _CLAIMED, row)
-    run.spec = json.loads(row[_CLAIMED.index("spec")])  # what a query of Django's does by itself
+    spec = row[_CLAIMED.index("spec")]
+    run.spec = None if spec is None else json.loads(spec)  # what a query of Django's does by itself
     return run
 
 
@@ -228,7 +229,11 @@ def requeue(run: Run, by: str, reason: str, request_id: str = "") -> bool:
         stuck = Run.objects.filter(
             pk=run.pk, kind=Run.Kind.EVALUATION, status=Status.RUNNING, cancel_requested_at=None
         )
-        return bool(moved(stuck.filter(deleted_at=None), Status.QUEUED, **_UNCLAIMED))
+        taken = moved(stuck.filter(deleted_at=None), Status.QUEUED, **_UNCLAIMED)
+        if taken:
+            last = Attempt.objects.filter(run_id=run.pk).order_by("-number")[:1]
+            Attempt.objects.filter(pk__in=last).update(reason=clean_text(f"taken from it by {by}: {reason}"))
+        return bool(taken)
 
 
 def try_now(run: Run) -> bool:

@@ -206,13 +206,16 @@ class Run(models.Model):
     lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     priority = models.SmallIntegerField(
-        default=0, editable=False, help_text="Higher goes first among the runs of its owner."
+        default=0, db_default=0, editable=False, help_text="Higher goes first among the runs of its owner."
     )
     run_after = models.DateTimeField(
         null=True, editable=False, help_text="Until when a queued evaluation waits before it is tried again."
     )
     crashes = models.PositiveSmallIntegerField(
-        default=0, editable=False, help_text="Attempts that ended with their worker or their process."
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="Attempts that ended with their worker or their process.",
     )
     done_items = models.PositiveIntegerField(null=True, editable=False, help_text="Of an evaluation.")
     total_items = models.PositiveIntegerField(null=True, editable=False)

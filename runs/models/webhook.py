@@ -111,6 +111,7 @@ class Delivery(models.Model):
             models.Index(fields=["run", "id"], name="delivery_list"),
             models.Index(fields=["next_try_at"], name="delivery_due", condition=Q(state="waiting")),
             models.Index(fields=["webhook", "id"], name="delivery_order", condition=Q(state="waiting")),
+            models.Index(fields=["-id"], name="delivery_dead", condition=Q(state="dead")),
         ]
 
     def __str__(self) -> str:

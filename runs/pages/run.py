@@ -1,6 +1,7 @@
 """One run: its state, and by tab its transcript, results, artifacts, spec, raw JSON and changes."""
 
 import json
+import zlib
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,30 +17,36 @@ from runs import access
 from runs.access import SignedInRequest
 from runs.api.schemas import present_run
 from runs.exact import Json
-from runs.models import Action, Change, Event, Run, Status, User, request_cancel
+from runs.models import Action, Attempt, Change, Delivery, Event, Run, Status, User, Webhook, request_cancel
+from runs.models.run import PAYLOADS
 from runs.pages import files, json_view, text, transcript
 from runs.pages.artifact import artifacts_context
+from runs.pages.attempts import attempts_context, deliveries_context
 from runs.pages.feedback import feedback_context
 from runs.pages.parts import find_run, is_htmx, render_part, unchanged
 from runs.pages.results import results_context
 from runs.pages.run_table import is_stale, total_tokens
-from runs.redaction import redacted_spec
+from runs.pages.waiting import fell_silent, whereabouts, why_not_running
 
 _CHANGES = 200  # corrections that a page shows
-TABS = ("transcript", "results", "artifacts", "spec", "raw", "changes")
+_EVALUATIONS = 5  # of a task, of which its page tells
+_COUNTED = 1000  # attempts or deliveries; a tab counts no further
+TABS = ("transcript", "results", "artifacts", "attempts", "deliveries", "spec", "raw", "changes")
 
 
 @access.signed_in
 @require_safe
 def run(request: SignedInRequest, run_id: UUID) -> HttpResponse:
     found = find_run(request, run_id)
-    tab = request.GET.get("tab")
-    tab = tab if tab in TABS else _first_tab(found)
+    tabs = _tabs(found)
+    tab = request.GET.get("tab", "")
+    tab = tab if tab in {one.name for one in tabs} else _first_tab(found)
     context = {
         **_status_context(found),
         **feedback_context(found, request.user),
         "tab": tab,
-        "tabs": _tabs(found),
+        "tabs": tabs,
+        "judged_by": _judged_by(found),
     }
     context.update(_TAB_CONTEXTS[tab](request, found))
     context["here"] = request.get_full_path()
@@ -150,29 +157,33 @@ def cancel(request: SignedInRequest, run_id: UUID) -> HttpResponse:
 # ── The strip ──────────────────────────────────────────────────────────────
 def _status_context(run: Run) -> dict[str, Any]:
     now = timezone.now()
+    stale = is_stale(run, now)
+    verdict = _verdict(run, stale)
     return {
         "place": "runs",
         "run": run,
         "now": now,
-        "stale": is_stale(run, now),
+        "stale": stale,
         "took": run.duration(now),
         "tokens": total_tokens(run),
-        "verdict": _verdict(run),
+        "verdict": verdict,
         "warning": _warning(run),
-        "version": f"{run.updated_at.timestamp():.6f}-{int(is_stale(run, now))}",
+        "version": f"{run.updated_at.timestamp():.6f}-{int(stale)}-{zlib.crc32(verdict.encode()):x}",
     }
 
 
-def _verdict(run: Run) -> str:
+def _verdict(run: Run, stale: bool) -> str:
     """Why it failed, why it is not running, or how it went, in a sentence."""
     if run.status == Status.FAILED:
         return text.visible(run.error or "It failed without saying why.")
     if run.status == Status.CANCELLED:
         return "It was stopped; what it had done until then is kept."
     if run.status == Status.QUEUED:
-        return "It waits for a worker to take it." if run.is_evaluation else "Its agent has not begun yet."
+        return why_not_running(run) if run.is_evaluation else "Its agent has not begun yet."
     if run.cancel_requested_at:
         return "It was asked to stop, and has not answered yet."
+    if stale and run.is_evaluation:
+        return fell_silent(run)
     if run.status == Status.RUNNING:
         return _progress(run)
     if run.status == Status.INPUT_REQUIRED:
@@ -186,7 +197,8 @@ def _progress(run: Run) -> str:
     count = _result_count(run)
     if not run.is_evaluation:
         return f"{run.agent or 'Its agent'} is at it."
-    return f"{count} result{'s' if count != 1 else ''} so far." if count else "Its traces are being read."
+    so_far = f" {count} result{'s' if count != 1 else ''} so far." if count else ""
+    return f"{whereabouts(run)}{so_far}"
 
 
 def _outcome(run: Run) -> str:
@@ -236,11 +248,32 @@ def _tabs(run: Run) -> list[Tab]:
         Tab("transcript", "Transcript", run.event_count),
         Tab("results", "Results", _result_count(run)),
         Tab("artifacts", "Artifacts", run.artifact_count),
+        *_pipeline_tabs(run),
         Tab("spec", "Spec", None),
         Tab("raw", "Raw JSON", None),
         Tab("changes", "Changes", None),
     ]
     return tabs if run.is_evaluation else [tab for tab in tabs if tab.name != "spec"]
+
+
+def _pipeline_tabs(run: Run) -> list[Tab]:
+    """What the pipeline did with it, where there is any of that."""
+    tabs = []
+    if run.is_evaluation:
+        attempts = Attempt.objects.filter(run=run).values("pk")[:_COUNTED].count()
+        tabs.append(Tab("attempts", "Attempts", attempts))
+    if Webhook.objects.filter(run=run).exists():
+        deliveries = Delivery.objects.filter(run=run).values("pk")[:_COUNTED].count()
+        tabs.append(Tab("deliveries", "Deliveries", deliveries))
+    return tabs
+
+
+def _judged_by(run: Run) -> list[Run]:
+    """The newest evaluations of it."""
+    if run.is_evaluation:
+        return []
+    judging = Run.objects.filter(judged=run, owner=run.owner_id, deleted_at=None)
+    return list(judging.order_by("-created_at", "-id").defer(*PAYLOADS)[:_EVALUATIONS])
 
 
 def _first_tab(run: Run) -> str:
@@ -254,6 +287,14 @@ def _transcript(request: SignedInRequest, run: Run) -> dict[str, Any]:
 
 def _artifacts(request: SignedInRequest, run: Run) -> dict[str, Any]:
     return artifacts_context(run, _number(request.GET.get("after")))
+
+
+def _attempts(request: SignedInRequest, run: Run) -> dict[str, Any]:
+    return attempts_context(run)
+
+
+def _deliveries(request: SignedInRequest, run: Run) -> dict[str, Any]:
+    return deliveries_context(run, _number(request.GET.get("before")))
 
 
 def _spec(request: SignedInRequest, run: Run) -> dict[str, Any]:
@@ -280,6 +321,8 @@ _TAB_CONTEXTS = {
     "transcript": _transcript,
     "results": results_context,
     "artifacts": _artifacts,
+    "attempts": _attempts,
+    "deliveries": _deliveries,
     "spec": _spec,
     "raw": _raw,
     "changes": _changes,
@@ -289,7 +332,7 @@ _TAB_CONTEXTS = {
 def _value(run: Run, part: str) -> Json:
     """What can be looked at as JSON; secrets of a spec are redacted."""
     if part == "spec" and run.is_evaluation:
-        return redacted_spec(run.full_spec)
+        return run.shown_spec
     if part == "run":
         return present_run(run) if run.is_evaluation else _present_task(run)
     if part.startswith("event-"):

@@ -5,6 +5,7 @@ so that a slow one does not hold up the others. What was taken and not confirmed
 once, in the order of its webhook.
 """
 
+import errno
 import json
 import logging
 import os
@@ -13,7 +14,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ LONGEST_TIMEOUT = 60.0  # seconds that a sink may ask us to wait for its answer
 _WORTH_ANOTHER = {408, 425, 429}  # of the 4xx, those that say "later"
 _ANSWER = 64 * 1024  # bytes that are read of an answer
 _POLL = 0.5
+# What a path says of itself, today and tomorrow: a link, a pipe, a folder, and so on.
+_NEVER_A_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 _SPARE = 15.0  # seconds that a delivery stays ours beyond its timeout
 
 
@@ -67,20 +69,20 @@ class Deliverer:
         self._places = threading.Semaphore(settings.DELIVERY_THREADS)
 
     def run(self) -> None:
-        with ThreadPoolExecutor(settings.DELIVERY_THREADS, "deliver") as pool:
-            while not self._stopping.is_set():
-                if not self._start_next(pool):
-                    self._stopping.wait(_POLL)
+        while not self._stopping.is_set():
+            if not self._start_next():
+                self._stopping.wait(_POLL)
         connections.close_all()
 
-    def _start_next(self, pool: ThreadPoolExecutor) -> bool:
+    def _start_next(self) -> bool:
+        """A thread for each: one that waits for a receiver must not hold up a worker that is told to stop."""
         if not self._places.acquire(timeout=_POLL):
             return False
         delivery = self._claimed()
         if delivery is None:
             self._places.release()
             return False
-        pool.submit(self._deliver, delivery)
+        threading.Thread(target=self._deliver, args=(delivery,), daemon=True).start()
         return True
 
     def _claimed(self) -> Delivery | None:
@@ -220,7 +222,8 @@ def _to_file(delivery: Delivery, sink: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise Failed(f"writing the file: {error.strerror}") from None
+        kind = Refused if error.errno in _NEVER_A_FILE else Failed
+        raise kind(f"writing the file: {error.strerror}") from None
 
 
 def _allowed(given: Any) -> Path:

@@ -3,11 +3,14 @@
 The evaluation's process tells them as JSON, the shapes of docs/events.md; the worker writes them.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runs.exact import Json
 from runs.traces import Group, Step, Turn
+
+_LONGEST = 500  # characters of an event's id
 
 type Told = dict[str, Any]
 """What models.NewEvent takes, with its time as ISO 8601 and its tokens beside it."""
@@ -32,7 +35,11 @@ def _of_turn(turn: Turn) -> list[Told]:
 
 
 def _id(turn: Turn, what: object) -> str:
-    return f"{turn.trace_id}/{turn.invocation_id}/{what}"
+    """The same in every attempt; a trace may have ids of any length."""
+    text = f"{turn.trace_id}/{turn.invocation_id}/{what}"
+    return (
+        text if len(text) <= _LONGEST else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    )
 
 
 def _event(turn: Turn, number: int, step: Step) -> Told:

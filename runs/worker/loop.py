@@ -161,6 +161,7 @@ class EvaluationWorker:
             self._note_fenced(slot.claim)
         except DatabaseError as error:
             log.warning("run %s, attempt %d: the database failed: %s", run.pk, slot.claim.attempt, error)
+            self._give_back_later(slot.claim)
         except Exception:
             log.exception("run %s, attempt %d", run.pk, slot.claim.attempt)
             self._end(slot.claim, BUG)
@@ -187,6 +188,19 @@ class EvaluationWorker:
             self._note_fenced(claim)
         except DatabaseError as error:
             log.warning("run %s comes back when its lease expires: %s", claim.run_id, error)
+
+    def _give_back_later(self, claim: Claim) -> None:
+        """After a failure of the database: the attempt is not spent on it, once it answers again."""
+        until = time.monotonic() + settings.WORKER_LEASE
+        while time.monotonic() < until and not self._stopping.wait(0.2):
+            connections.close_all()
+            try:
+                claim.release()
+            except LeaseLost:  # so it ends who was paused inside a transaction
+                self._note_fenced(claim)
+            except DatabaseError:
+                continue
+            return
 
     def _keep_leases(self) -> None:
         """Beats, sweeps, and looks for cancels and deadlines in between. No database error ends it."""

@@ -8,17 +8,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from runs.models import Owner, retention, rollup
+from runs.models import Owner, Worker, retention, rollup
 from runs.models.deletion import Extent, purge_sessions
 
 log = logging.getLogger(__name__)
 
+FORGOTTEN_AFTER = timedelta(days=1)
 POLICIES_EVERY = 3600  # seconds: counting and judging reads all that an owner has
 
 type KeepGoing = Callable[[], bool]
@@ -28,7 +31,7 @@ def keep_up(stopping: threading.Event) -> None:
     """Does the steps every UPKEEP_INTERVAL until `stopping` is set. No database error ends it."""
     applied: float | None = None
     while not stopping.is_set():
-        steps: list[Callable[[KeepGoing], None]] = [fold_rollups, purge_due]
+        steps: list[Callable[[KeepGoing], None]] = [fold_rollups, purge_due, forget_workers]
         if applied is None or time.monotonic() - applied >= POLICIES_EVERY:
             steps.append(apply_policies)
             applied = time.monotonic()
@@ -52,6 +55,11 @@ def purge_due(keep_going: KeepGoing = lambda: True) -> None:
     sessions = retention.due_sessions(now)
     gone = purge_sessions(sessions, retention.ACTOR, retention.DELETED, keep_going=keep_going)
     _note(retention.DELETED, gone)
+
+
+def forget_workers(keep_going: KeepGoing = lambda: True) -> None:
+    """Workers that were killed did not sign off."""
+    Worker.objects.filter(seen_at__lt=Now() - FORGOTTEN_AFTER).delete()
 
 
 def apply_policies(keep_going: KeepGoing = lambda: True) -> None:

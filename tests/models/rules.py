@@ -30,6 +30,9 @@ class Ran:
     asked_by: str = ""
     acknowledged: bool = False
     attempt: int = 0
+    crashes: int = 0
+    waits: bool = False  # for the end of the pause before its next attempt
+    tries: list[str] = field(default_factory=list)  # how each attempt ended, "" for the one under way
     worker: str | None = None
     silent: bool = False  # its lease has run out
     deleted: bool = False
@@ -95,6 +98,10 @@ class Ran:
             self.asked_by = self.asked_by or by
             self.status = "cancelled" if self.status == "queued" else self.status
 
+    def _ended(self, outcome: str) -> None:
+        """Of the attempt under way, if there is one."""
+        self.tries = [each or outcome for each in self.tries]
+
     def acknowledge_cancel(self) -> bool:
         if self.final or not self.asked_by:
             return False
@@ -103,7 +110,9 @@ class Ran:
 
     def force_cancel(self, by: str) -> bool:
         self.request_cancel(by)
-        self.status = self.status if self.final else "cancelled"
+        if not self.final:
+            self.status = "cancelled"
+            self._ended("cancelled")
         return self.status == "cancelled"
 
     def rate(self, author: str, rating: int) -> None:
@@ -137,6 +146,7 @@ class Ran:
     def claimed(self, worker: str) -> None:
         self.status, self.worker, self.attempt = "running", worker, self.attempt + 1
         self.silent = False
+        self.tries = [*self.tries, ""]
 
     def fall_silent(self) -> None:
         self.silent = self.silent or self.status == "running"
@@ -155,28 +165,68 @@ class Ran:
         if self.asked_by:
             self.stop()
         else:
-            self.status, self.worker, self.silent = status, None, False
+            self._leave(status, status)
 
     def stop(self) -> None:
-        self.status, self.worker, self.silent, self.acknowledged = "cancelled", None, False, True
+        self.acknowledged = True
+        self._leave("cancelled", "cancelled")
 
     def release(self) -> None:
-        self.status, self.worker, self.silent, self.attempt = "queued", None, False, self.attempt - 1
+        """Back to the queue, and the attempt is not spent."""
+        if self.asked_by:
+            self.stop()
+        else:
+            self._leave("queued", "released")
+            self.attempt -= 1
+
+    def retry_later(self) -> None:
+        if self.asked_by:
+            self.stop()
+        else:
+            self._leave("queued", "retried")
+            self.waits = True
+
+    def crash(self, most: int) -> None:
+        if self.asked_by:
+            self.stop()
+            return
+        self.crashes += 1
+        last = self.crashes >= most
+        self._leave("failed" if last else "queued", "crashed")
+        self.waits = not last and self.crashes > 1
+
+    def try_now(self) -> bool:
+        was, self.waits = self.waits, False
+        return was
+
+    def requeue(self) -> bool:
+        """A person takes it from its worker."""
+        if self.deleted or self.asked_by or self.status != "running" or self.kind == "task":
+            return False
+        self._leave("queued", "released")
+        return True
+
+    def _leave(self, status: str, outcome: str) -> None:
+        """Whoever ends an attempt gives the run out of hand."""
+        self.status, self.worker, self.silent = status, None, False
+        self._ended(outcome)
 
     def sweep(self, most: int) -> None:
-        """Ends it if its worker fell silent and it is not tried again; who that was stays in the row."""
-        if self.status == "running" and self.silent:
-            if self.asked_by:
-                self.status, self.acknowledged = "cancelled", True
-            elif self.attempt >= most:
-                self.status = "failed"
+        """Takes it back if its worker fell silent; who that was stays in the row of one that ends."""
+        if not (self.kind == "evaluation" and self.status == "running" and self.silent):
+            return
+        self.crashes += 1
+        if self.asked_by:
+            self.status, self.acknowledged = "cancelled", True
+        elif self.crashes >= most:
+            self.status = "failed"
+        else:
+            self.status, self.worker, self.silent, self.waits = "queued", None, False, self.crashes > 1
+        self._ended("lost")
 
     @property
-    def claim_order(self) -> int | None:
-        """Those whose worker fell silent come first, then those that wait; None: not to be claimed."""
-        if self.kind == "evaluation" and self.status == "running" and self.silent:
-            return 0
-        return 1 if self.kind == "evaluation" and self.status == "queued" else None
+    def may_be_claimed(self) -> bool:
+        return self.kind == "evaluation" and self.status == "queued" and not (self.waits or self.deleted)
 
 
 class Seen:

@@ -266,3 +266,27 @@ def test_one_number_further_is_not_refused(committed_db, task):
 
     with psycopg.connect(committed_db["DATABASE_URL"]) as app:
         assert app.execute(_SAME_NUMBER.replace("1", "2", 1), [str(task.pk)]).rowcount == 1
+
+
+def test_an_empty_event_id_is_none(make_run):
+    run = make_run()
+
+    append_events(run, [NewEvent("message", {}, event_id=""), NewEvent("message", {}, event_id="")])
+
+    assert list(run.events.values_list("event_id", flat=True)) == [None, None]
+
+
+def test_an_event_id_that_postgresql_cannot_hold_is_kept_with_a_mark(make_run):
+    run = make_run()
+
+    for _ in range(2):
+        append_events(run, [NewEvent("message", {}, event_id="a\x00b")])
+
+    assert list(run.events.values_list("event_id", flat=True)) == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+def test_an_event_id_that_no_index_takes_is_refused(make_run):
+    run = make_run()
+
+    with pytest.raises(ValueError, match="more than 2,000 bytes"):
+        append_events(run, [NewEvent("message", {}, event_id="x" * 2001)])

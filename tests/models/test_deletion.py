@@ -133,13 +133,13 @@ def test_a_deleted_queued_run_is_never_executed(make_run):
 
     run.refresh_from_db()
     assert (run.status, run.cancel_requested_by) == ("cancelled", "user:7")
-    assert claim_next("w", timedelta(seconds=30), 3) is None
+    assert claim_next("w", timedelta(seconds=30)) is None
 
 
 def test_a_deleted_run_is_not_claimed_whatever_its_status(make_run):
     make_run(deleted_at=timezone.now())
 
-    assert claim_next("w", timedelta(seconds=30), 3) is None
+    assert claim_next("w", timedelta(seconds=30)) is None
 
 
 def test_the_worker_of_a_deleted_run_is_asked_to_stop(make_run, claim):

@@ -57,6 +57,7 @@ from runs.models import (
     transition,
     withdraw_feedback,
 )
+from runs.models.queue import requeue, sweep, try_now
 from runs.models.status import OF_EVALUATIONS, OF_TASKS
 from tests.models.rules import LOST, Ran, Seen
 
@@ -71,7 +72,7 @@ BOUNDED = settings(
 )
 WAIT = "15ms"  # for a lock that another connection keeps until its transaction ends
 LEASE = timedelta(seconds=600)
-ATTEMPTS = 2
+CRASHES = 3
 
 NAMES = st.sampled_from("AB")  # the connections
 TASKS, EVALUATIONS = (0, 1), (2, 3)
@@ -274,23 +275,17 @@ class Histories(RuleBasedStateMachine):
     @rule(name=NAMES)
     def claim_next(self, name: str) -> None:
         worker = f"worker {next(self.workers)}"
-        told = self.answer(name, lambda: (claim_next(worker, LEASE, ATTEMPTS), self._statuses()))
+        told = self.answer(name, lambda: [claim_next(worker, LEASE)])
         if told is None:
             return
-        claimed, statuses = told
+        claimed = told[0]
         free = not self.seen.others_are_inside(name)  # else some may be locked, and passed over
-        for slot in self.seen.runs(name):
-            ran = self.seen.run(name, slot)
-            assert ran is not None
-            ran.sweep(ATTEMPTS)
-            if free or ran.status == statuses[slot]:
-                self.seen.keep(name, slot, ran)
-        waiting = [slot for slot, ran in self.seen.runs(name).items() if ran.claim_order is not None]
+        waiting = [slot for slot, ran in self.seen.runs(name).items() if ran.may_be_claimed]
         if claimed is None:
             assert not (free and waiting)
             return
         slot = self.ids.index(claimed.pk)
-        assert slot == min(waiting, key=lambda slot: self._order(name, slot)) if free else slot in waiting
+        assert slot == min(waiting, key=self._order) if free else slot in waiting
         ran = self.seen.run(name, slot)
         assert ran is not None
         ran.claimed(worker)
@@ -298,12 +293,38 @@ class Histories(RuleBasedStateMachine):
         self.claims[slot] = [*self.claims.get(slot, []), Claim(claimed.pk, worker, claimed.attempt)]
         self.seen.keep(name, slot, ran)
 
-    def _order(self, name: str, slot: int) -> tuple[Any, ...]:
-        return self.seen.runs(name)[slot].claim_order, self.made_at[slot], self.ids[slot]
+    def _order(self, slot: int) -> tuple[Any, ...]:
+        return self.made_at[slot], self.ids[slot]
+
+    @rule(name=NAMES)
+    def sweep(self, name: str) -> None:
+        """Takes back what no worker beats for, and passes over what another connection has locked."""
+        told = self.answer(name, lambda: (sweep(CRASHES), self._statuses()))
+        if told is None:
+            return
+        number, statuses = told
+        free = not self.seen.others_are_inside(name)
+        taken = 0
+        for slot, was in self.seen.runs(name).items():
+            ran = self.seen.run(name, slot)
+            assert ran is not None
+            ran.sweep(CRASHES)
+            if ran != was and (free or ran.status == statuses[slot]):
+                taken += 1
+                self.seen.keep(name, slot, ran)
+        assert number == taken
 
     def _statuses(self) -> dict[int, str]:
         rows = Run.objects.filter(pk__in=self.ids).values_list("pk", "status")
         return {self.ids.index(pk): status for pk, status in rows}
+
+    @rule(name=NAMES, slot=st.sampled_from(EVALUATIONS))
+    def try_now(self, name: str, slot: int) -> None:
+        self.compare(name, slot, Ran.try_now, try_now)
+
+    @rule(name=NAMES, slot=SLOTS)
+    def requeue(self, name: str, slot: int) -> None:
+        self.compare(name, slot, Ran.requeue, lambda run: requeue(run, "ann", "it hangs"))
 
     @rule(name=NAMES, slot=st.sampled_from(EVALUATIONS))
     def fall_silent(self, name: str, slot: int) -> None:
@@ -358,6 +379,16 @@ class Histories(RuleBasedStateMachine):
     @rule(name=NAMES, slot=st.sampled_from(EVALUATIONS), newest=st.booleans())
     def worker_releases(self, name: str, slot: int, newest: bool) -> None:
         self.work(name, slot, newest, Ran.release, Claim.release)
+
+    @rule(name=NAMES, slot=st.sampled_from(EVALUATIONS), newest=st.booleans())
+    def worker_is_to_try_again(self, name: str, slot: int, newest: bool) -> None:
+        self.work(name, slot, newest, Ran.retry_later, lambda claim: claim.retry_later("broken", 3600))
+
+    @rule(name=NAMES, slot=st.sampled_from(EVALUATIONS), newest=st.booleans())
+    def evaluator_crashes(self, name: str, slot: int, newest: bool) -> None:
+        self.work(
+            name, slot, newest, lambda ran: ran.crash(CRASHES), lambda claim: claim.crash("broken", CRASHES)
+        )
 
     @rule(name=NAMES, slot=st.sampled_from(EVALUATIONS), newest=st.booleans())
     def worker_extends(self, name: str, slot: int, newest: bool) -> None:
@@ -481,6 +512,9 @@ def _ran(run: Run) -> Ran:
         asked_by=run.cancel_requested_by,
         acknowledged=run.cancel_acknowledged_at is not None,
         attempt=run.attempt,
+        crashes=run.crashes,
+        waits=run.status == "queued" and run.run_after is not None,
+        tries=list(run.attempts.order_by("number").values_list("outcome", flat=True)),
         worker=run.worker_id,
         silent=run.lease_expires_at is not None and run.lease_expires_at < timezone.now(),
         deleted=run.deleted_at is not None,
@@ -557,11 +591,20 @@ def without_the_trigger(table: str, name: str) -> Callable[[Any, dict[str, str]]
     return break_it
 
 
+def _whoever_has_it(claim: Claim) -> Any:
+    return Run.objects.filter(pk=claim.run_id, status="running")
+
+
 @pytest.mark.parametrize(
     "break_it",
     [
         pytest.param(without_the_trigger("run", "roll_up_change"), id="no rollups"),
         pytest.param(without_the_trigger("run", "final_needs_reason"), id="no guard of final statuses"),
+        pytest.param(without_the_trigger("run", "note_attempt"), id="attempts are not noted"),
+        pytest.param(
+            lambda monkeypatch, _: monkeypatch.setattr(Claim, "_run", property(_whoever_has_it)),
+            id="no fence",
+        ),
         pytest.param(
             lambda monkeypatch, _: monkeypatch.setattr(feedback, "count_ratings", lambda run: None),
             id="ratings are not counted",
@@ -629,7 +672,9 @@ _VERBS: list[Callable[[Run, User, random.Random], object]] = [
 
 
 def _work(worker: str, chance: random.Random) -> None:
-    run = claim_next(worker, timedelta(milliseconds=chance.choice([0, 500])), 1000)
+    sweep(1000)
+    Run.objects.filter(status="queued").update(run_after=None)
+    run = claim_next(worker, timedelta(milliseconds=chance.choice([0, 500])))
     if run is None:
         return
     claim = Claim(run.pk, worker, run.attempt)

@@ -8,7 +8,7 @@ from runs.models import Run, Session, correction
 from tests.pages.helpers import make_task, said
 
 HTMX = {"HX-Request": "true"}
-TABS = ("transcript", "results", "artifacts", "spec", "raw", "changes")
+TABS = ("transcript", "results", "artifacts", "attempts", "spec", "raw", "changes")
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -17,7 +17,7 @@ def test_it_works(signed_in, make_run, tab):
     page = signed_in.get(f"/runs/{run.pk}?tab={tab}")
     assert page.status_code == 200
     assert page.context["tab"] == tab
-    assert b"It waits for a worker to take it." in page.content
+    assert b"No worker is alive: manage.py worker starts one." in page.content
 
 
 def test_another_persons_run_is_as_missing(strangers_client, make_run):

@@ -179,7 +179,7 @@ def test_the_number_of_queries_does_not_grow_with_the_events(signed_in, owner, d
     few = make_task(owner, said("one"))
     many = make_task(owner, *(said(f"{number}") for number in range(50)))
     for run in (few, many):
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(10):
             transcript(signed_in, run)
 
 

@@ -9,7 +9,6 @@ from django.db import OperationalError
 from runs import schema
 from runs.worker.loop import EvaluationWorker
 
-
 NICENESS = 10  # evaluations wait for nobody's click: pages and database of the same machine come first
 
 
