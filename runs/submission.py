@@ -248,7 +248,9 @@ def _session(owner: Owner, context: Free) -> Session | None:
 def _title(spec: dict[str, Json]) -> str:
     """What a list calls the run; without an eval set it is empty until the worker has read the traces."""
     eval_set = spec["evalSet"] or {}
-    names = (eval_set.get(key) for key in ("name", "eval_set_id", "evalSetId"))
+    names = [eval_set.get(key) for key in ("name", "eval_set_id", "evalSetId")]
+    if spec["target"]["kind"] == "filter":
+        names.append(spec["target"]["query"].strip() or "all runs")
     name = next((name for name in names if isinstance(name, str) and name.strip()), None)
     if name is None:
         return ""

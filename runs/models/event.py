@@ -94,7 +94,7 @@ class Event(models.Model):
 
 @dataclass
 class Then:
-    """A function of the database to be called in the statement that appends: SQL, its parameters, its answer."""
+    """A function of the database that the statement which appends calls, too: its SQL and parameters."""
 
     sql: str
     parameters: dict[str, Any]
@@ -123,8 +123,8 @@ def append_events(
     One call, so that the run's row is locked for an instant: it counts the events, gives them their
     numbers without gaps, and keeps what lists show of them. To a final run each comes as `late_write`, and
     nothing but its count changes (CONTRACTS.md 4.2), unless it is `past`: history from elsewhere that is
-    told after its run. `then` is done right after it, as one with it. Raises Run.DoesNotExist, LeaseLost where
-    `hold` is not in the run's row any more, and ValueError for an id of more than LONGEST_ID bytes.
+    told after its run. `then` is done right after it, as one with it. Raises Run.DoesNotExist, LeaseLost
+    where `hold` is not in the run's row any more, and ValueError for an id of more than LONGEST_ID bytes.
     """
     if any(event.kind == Event.Kind.LATE_WRITE for event in new):
         raise ValueError(f"{Event.Kind.LATE_WRITE} is no kind that one appends")

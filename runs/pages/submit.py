@@ -1,5 +1,6 @@
 """Submitting runs by uploading traces and an eval set."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -17,7 +18,7 @@ from runs.models import Action, Owner, Run, require
 from runs.pages.parts import OwnerField
 from runs.submission import SubmissionError
 from runs.submission import submit as submit_run
-from runs.traces import TraceError, read_traces
+from runs.traces import TraceError, as_one_document, read_document, read_traces
 
 _MATCHES = [("EXACT", "the same calls in the same order"), ("IN_ORDER", "the expected calls in order"),
             ("ANY_ORDER", "the expected calls in any order")]  # fmt: skip
@@ -38,10 +39,10 @@ class JsonField(forms.FileField):
         return _read(file) if file else None
 
 
-class JsonFilesField(JsonField):
-    """Several such files: gives (name, value) pairs."""
+class TraceFilesField(forms.FileField):
+    """Several files of JSON, or of one export on each line: gives (name, document) pairs."""
 
-    widget = SeveralFilesInput(attrs={"accept": ".json,application/json"})
+    widget = SeveralFilesInput(attrs={"accept": ".json,.jsonl,.ndjson,application/json"})
 
     def clean(self, data: Any, initial: Any = None) -> list[tuple[str, Json]]:
         files = data or []
@@ -49,12 +50,14 @@ class JsonFilesField(JsonField):
             raise forms.ValidationError("Choose a trace file.")
         if len(files) > _MOST_FILES:
             raise forms.ValidationError(f"Send at most {_MOST_FILES} files at a time.")
-        return [(str(file.name), super(JsonFilesField, self).clean(file)) for file in files]
+        checked = [super(TraceFilesField, self).clean(file) for file in files]
+        return [(str(file.name), _read(file, as_document)) for file in checked]
 
 
 class SubmitForm(forms.Form):
-    traces = JsonFilesField(
-        label="Trace files", help_text="Jaeger or OpenTelemetry JSON. Each file becomes a run."
+    traces = TraceFilesField(
+        label="Trace files",
+        help_text="Jaeger or OpenTelemetry JSON, also one export a line. Each file becomes a run.",
     )
     eval_set = JsonField(
         required=False,
@@ -133,10 +136,15 @@ def _spec(given: dict[str, Any], document: Json) -> dict[str, Json]:
     }
 
 
-def _read(file: UploadedFile) -> Json:
+def as_document(data: bytes) -> Json:
+    """The traces in a file, as `target.inline` holds them."""
+    return as_one_document(read_document(data, read_json))
+
+
+def _read(file: UploadedFile, read: Callable[[bytes], Json] = read_json) -> Json:
     try:
-        value = read_json(file.read())
-    except JsonError as error:
+        value = read(file.read())
+    except (JsonError, TraceError) as error:
         raise forms.ValidationError(f"{file.name} is not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise forms.ValidationError(f"{file.name} is not a JSON object.")

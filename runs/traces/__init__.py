@@ -5,7 +5,7 @@
 
 from runs.traces.grouping import GROUP_BY, group_turns
 from runs.traces.model import Group, Span, Step, ToolCall, ToolResponse, Trace, TraceError, Turn
-from runs.traces.reading import FORMATS, read_document, read_traces
+from runs.traces.reading import FORMATS, as_one_document, read_document, read_traces
 
 __all__ = [
     "FORMATS",
@@ -18,6 +18,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "Turn",
+    "as_one_document",
     "group_turns",
     "read_document",
     "read_traces",

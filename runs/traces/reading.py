@@ -33,6 +33,17 @@ def read_document(data: bytes, read_json: Callable[[bytes], Any] = json.loads) -
     return found
 
 
+def as_one_document(document: Any) -> Any:
+    """A list of exports as one export: what is an object already comes back as it is."""
+    if not isinstance(document, list) or not all(isinstance(one, dict) for one in document):
+        return document
+    joined: dict[str, list[Any]] = {}
+    for one in document:
+        for key, value in one.items():
+            joined.setdefault(key, []).extend(value if isinstance(value, list) else [value])
+    return joined
+
+
 def read_traces(document: object, trace_format: str | None = None) -> list[Trace]:
     """The traces in a document that was parsed from JSON, in order of first appearance.
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
 from runs.evaluators import agentevals_engine
 from runs.models import Claim, LeaseLost, Run, Worker, claim_next
@@ -30,6 +30,10 @@ _STUBBORN = 2.5  # seconds after which a run is ended whose thread has not done 
 
 
 CANCEL, OVERDUE, RELEASE, RELEASED, LOST, BUG = "cancel", "overdue", "release", "released", "lost", "bug"
+REFUSED = "refused"
+# Classes of SQLSTATE that say nothing against the statement: connection, transaction, resources, locks,
+# operator, system.
+_PASSING = {"08", "25", "40", "53", "55", "57", "58"}
 
 
 @dataclass(eq=False)
@@ -161,7 +165,10 @@ class EvaluationWorker:
             self._note_fenced(slot.claim)
         except DatabaseError as error:
             log.warning("run %s, attempt %d: the database failed: %s", run.pk, slot.claim.attempt, error)
-            self._give_back_later(slot.claim)
+            if _is_passing(error):
+                self._give_back_later(slot.claim)
+            else:
+                self._end(slot.claim, REFUSED, f"PostgreSQL refused what was found out: {error}")
         except Exception:
             log.exception("run %s, attempt %d", run.pk, slot.claim.attempt)
             self._end(slot.claim, BUG)
@@ -171,7 +178,7 @@ class EvaluationWorker:
                 self._slots.discard(slot)
                 self._record.finished += 1
 
-    def _end(self, claim: Claim, why: str) -> None:
+    def _end(self, claim: Claim, why: str, reason: str = "") -> None:
         """Ends a run whose process was ended, unless it has ended otherwise meanwhile."""
         try:
             if why == CANCEL:
@@ -182,6 +189,8 @@ class EvaluationWorker:
                 claim.release()
             elif why == BUG:
                 claim.fail("an error in Runfolio itself; the worker's log has it")
+            elif why == REFUSED:
+                claim.crash(reason, settings.RUN_MAX_ATTEMPTS)
             elif why == LOST:
                 self._note_fenced(claim)
         except LeaseLost:
@@ -272,6 +281,12 @@ class EvaluationWorker:
 def _note_progress(slot: Slot) -> None:
     """Of a run that judges many others, the deadline counts for each."""
     slot.since = time.monotonic()
+
+
+def _is_passing(error: DatabaseError) -> bool:
+    """Whether the database failed; what it refuses otherwise, it would refuse again and again."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return isinstance(error, OperationalError | InterfaceError) and (state is None or state[:2] in _PASSING)
 
 
 def _lease() -> timedelta:

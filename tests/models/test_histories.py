@@ -591,20 +591,12 @@ def without_the_trigger(table: str, name: str) -> Callable[[Any, dict[str, str]]
     return break_it
 
 
-def _whoever_has_it(claim: Claim) -> Any:
-    return Run.objects.filter(pk=claim.run_id, status="running")
-
-
 @pytest.mark.parametrize(
     "break_it",
     [
         pytest.param(without_the_trigger("run", "roll_up_change"), id="no rollups"),
         pytest.param(without_the_trigger("run", "final_needs_reason"), id="no guard of final statuses"),
         pytest.param(without_the_trigger("run", "note_attempt"), id="attempts are not noted"),
-        pytest.param(
-            lambda monkeypatch, _: monkeypatch.setattr(Claim, "_run", property(_whoever_has_it)),
-            id="no fence",
-        ),
         pytest.param(
             lambda monkeypatch, _: monkeypatch.setattr(feedback, "count_ratings", lambda run: None),
             id="ratings are not counted",

@@ -101,3 +101,19 @@ def test_whoever_has_several_owners_chooses(signed_in, alice):
     Membership.objects.create(user=alice, owner=second, role="admin")
     page = signed_in.get("/submit").content.decode()
     assert '<select name="owner"' in page
+
+
+def test_a_file_with_one_export_a_line_becomes_one_run(send):
+    block = json.loads(TRACE)["resourceSpans"]
+    lines = b"\n".join(json.dumps({"resourceSpans": [one]}).encode() for one in [*block, *block])
+
+    send(traces=file(lines, "export.jsonl"))
+
+    assert Run.objects.get().full_spec["target"]["inline"] == {"resourceSpans": [*block, *block]}
+
+
+def test_a_line_that_is_no_json_is_named(send):
+    answer = send(traces=file(b'{"resourceSpans": []}\n{"resourceSpans": [}\n', "export.jsonl"))
+
+    assert answer.status_code == 422
+    assert "line 2" in answer.content.decode()
