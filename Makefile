@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help up demo test check bench lock
+.PHONY: help up demo test check bench chaos lock
 
 # No step comes before these: each makes .venv, or brings it up to date, by itself.
 
@@ -9,6 +9,7 @@ help:
 	@echo "make test   checks, then all tests"
 	@echo "make check  lint, format, types, missing migrations"
 	@echo "make bench  measure appends, lists, searches and deletion (PARTS=\"append lists\" for some)"
+	@echo "make chaos  disturb workers and PostgreSQL, and look for damage (MINUTES=10 PARTS=--without-fence)"
 	@echo "make lock   pin the newest releases that pyproject.toml allows"
 
 up:
@@ -25,6 +26,11 @@ check:
 
 bench:
 	@exec sh project/start.sh requirements-dev.txt -m bench $(PARTS)
+
+MINUTES = 10
+
+chaos:
+	@exec sh project/start.sh requirements-dev.txt -m tests.chaos --minutes $(MINUTES) $(PARTS)
 
 # On Python 3.12, the oldest that is served; the pins hold for newer ones and for all platforms.
 lock:

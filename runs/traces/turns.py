@@ -261,7 +261,9 @@ def _model_call(chain: Sequence[_Node]) -> ModelCall:
         span_id=chain[0].span_id,
         agent_name=_first([chain[0].speaker, *(view.agent_name for view in views)]) or "",
         model=_first(view.request_model for view in views) or _first(v.response_model for v in views) or "",
-        usage=_first(view.usage for view in views),
+        # The framework's account before the client's, which may tell more of it: a summary has agentevals'
+        # figures, and it counts so (CONTRACTS 1.3).
+        usage=_first(view.usage for view in reversed(views)),
         system=_first(view.system for view in views) or [],
         inputs=_first(view.inputs for view in views) or [],
         outputs=_first(view.outputs for view in views) or [],

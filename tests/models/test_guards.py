@@ -143,6 +143,38 @@ def test_a_run_cannot_be_in_a_state_that_makes_no_sense(make_run, change):
     assert refused(f"UPDATE run SET {change} WHERE id = %s", run.pk) == "CheckViolation"
 
 
+@pytest.mark.parametrize(
+    ("change", "guard"),
+    [
+        ("outcome = 'lost'", "CheckViolation"),
+        ("ended_at = now()", "CheckViolation"),
+        ("number = 1", "UniqueViolation"),
+    ],
+)
+def test_an_attempt_has_one_number_and_ends_somehow_or_not_at_all(make_run, claim, change, guard):
+    run = make_run()
+    claim()[1].release()
+    claim()
+
+    where = "WHERE run_id = %s AND number = 2"
+    assert refused(f"UPDATE attempt SET {change} {where}", run.pk) == guard
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "guard"),
+    [
+        ("webhook", "kind = 'carrier_pigeon'", "CheckViolation"),
+        ("webhook", "position = 0", "UniqueViolation"),
+        ("delivery", "state = 'lost'", "CheckViolation"),
+    ],
+)
+def test_what_is_to_be_told_and_where_makes_sense(make_run, claim, table, change, guard):
+    run = make_run(spec={"target": {}, "sinks": [{"kind": "stdout"}, {"kind": "stdout"}]})
+    claim()[1].succeed({})
+
+    assert refused(f"UPDATE {table} SET {change} WHERE run_id = %s", run.pk) == guard
+
+
 @pytest.mark.parametrize("rating", [0, 6, -1])
 def test_a_rating_is_from_1_to_5(make_run, alice, rating):
     feedback = give_feedback(make_run(), alice, 3)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from runs.traces.dialects.names import (
+    CACHE_READ_TOKENS,
     INPUT,
     INPUT_TOKENS,
     KIND,
@@ -25,8 +26,11 @@ from runs.traces.values import items, json_or_text, json_value, mapping
 
 _ADK = "gcp.vertex.agent"
 _KINDS: dict[str, Kind] = {"call_llm": "model", "invocation": "workflow"}  # spans without an operation name
-# Without its cached tokens: agentevals does not count them, and a summary has its figures (CONTRACTS 1.3).
-_USAGE = {"prompt_token_count": INPUT_TOKENS, "candidates_token_count": OUTPUT_TOKENS}
+_USAGE = {
+    "prompt_token_count": INPUT_TOKENS,
+    "candidates_token_count": OUTPUT_TOKENS,
+    "cached_content_token_count": CACHE_READ_TOKENS,
+}
 _OTHER_AGENTS = "For context:"
 _TOOL_PLACEHOLDER = "<not specified>"
 
