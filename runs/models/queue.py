@@ -257,10 +257,16 @@ def sweep(max_crashes: int) -> int:
         )
         for run in lost:
             _take_back(run, max_crashes)
-    due = Run.objects.filter(
-        kind=Run.Kind.EVALUATION, status=Status.QUEUED, run_after__isnull=False, run_after__lte=Now()
-    )
-    return len(lost) + due.update(run_after=None)
+    return len(lost) + _wake_due()
+
+
+def _wake_due() -> int:
+    """Never waits for another's lock, so that two that sweep at once do not wait for each other."""
+    waiting = Run.objects.filter(kind=Run.Kind.EVALUATION, status=Status.QUEUED, run_after__isnull=False)
+    with transaction.atomic():
+        rows = waiting.filter(run_after__lte=Now()).order_by("run_after").select_for_update(skip_locked=True)
+        due = list(rows.values_list("pk", flat=True)[:1000])
+        return Run.objects.filter(pk__in=due).update(run_after=None) if due else 0
 
 
 def _take_back(run: Run, max_crashes: int) -> None:
@@ -282,9 +288,9 @@ def pause_after(crashes: int) -> float:
     return 0.0 if crashes <= 1 else jittered(2.0, crashes - 1)
 
 
-def jittered(first: float, number: int) -> float:
-    """The pause before repetition `number`, from 1: doubling from `first`, less up to a half by chance."""
-    return min(first * 2 ** min(number - 1, 30), LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
+def jittered(first: float, number: int, longest: float = LONGEST_PAUSE) -> float:
+    """Seconds before repetition `number`, from 1: doubling from `first`, less up to a half by chance."""
+    return min(first * 2 ** min(number - 1, 30), longest) * random.uniform(0.5, 1)  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True)

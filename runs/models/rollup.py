@@ -67,6 +67,11 @@ class Rollup(Sums):
 class RollupDelta(Sums):
     """What was added or taken away since."""
 
+    # Without a constraint, whose check would have all workers lock the same row of their runs' owner.
+    owner = models.ForeignKey(
+        Owner, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+
     class Meta:
         db_table = "rollup_delta"
 

@@ -138,7 +138,9 @@ def retry(run: Run, by: str, reason: str = "") -> Run:
         raise ValueError("only an evaluation that has ended can be retried")
     why = f"retry of {run.pk}: {reason}" if reason else f"retry of {run.pk}"
     with transaction.atomic():
-        again = Run.objects.submit(run.owner, run.full_spec, title=run.title, session=run.session)
+        again = Run.objects.submit(
+            run.owner, run.full_spec, title=run.title, session=run.session, priority=run.priority
+        )
         _this(again).update(retried=run, judged=run.judged_id)
         append_events(again, [_state({"to": again.status, "by": by, "reason": why})])
     again.refresh_from_db()

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 PER_HOST = 2  # deliveries to one host at a time
 FIRST_PAUSE = 0.5  # seconds before the second try (CONTRACTS.md 1.6)
+LONGEST_PAUSE = 3600.0  # seconds; doubled until then
 LONGEST_TIMEOUT = 60.0  # seconds that a sink may ask us to wait for its answer
 _WORTH_ANOTHER = {408, 425, 429}  # of the 4xx, those that say "later"
 _ANSWER = 64 * 1024  # bytes that are read of an answer
@@ -144,8 +145,8 @@ def _give_up(delivery: Delivery, why: str, status: int | None) -> None:
 
 
 def pause_before(number: int) -> float:
-    """Seconds before try `number` + 1: half a second, doubling up to an hour, less up to a half by chance."""
-    return min(jittered(FIRST_PAUSE, number) if number < 10 else jittered(225.0, number - 8) * 12, 3600.0)
+    """Seconds after try `number`."""
+    return jittered(FIRST_PAUSE, number, LONGEST_PAUSE)
 
 
 # ── Where it goes ──────────────────────────────────────────────────────────

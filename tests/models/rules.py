@@ -96,7 +96,8 @@ class Ran:
     def request_cancel(self, by: str) -> None:
         if not self.final:
             self.asked_by = self.asked_by or by
-            self.status = "cancelled" if self.status == "queued" else self.status
+            if self.status == "queued":
+                self.status, self.waits = "cancelled", False
 
     def _ended(self, outcome: str) -> None:
         """Of the attempt under way, if there is one."""

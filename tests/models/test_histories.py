@@ -560,6 +560,8 @@ def machine(committed_db: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> It
     # An open transaction here waits for the next step, not for a process that was paused.
     monkeypatch.setattr("runs.models.queue.PATIENCE", 60)
     monkeypatch.setattr(deletion, "_TRIES", 0)
+    # Nor do pauses end by themselves.
+    monkeypatch.setattr("runs.models.queue.pause_after", lambda crashes: 3600.0 if crashes > 1 else 0.0)
     hands = {name: Hand() for name in "AB"}
 
     class Machine(Histories):
@@ -665,7 +667,8 @@ _VERBS: list[Callable[[Run, User, random.Random], object]] = [
 
 def _work(worker: str, chance: random.Random) -> None:
     sweep(1000)
-    Run.objects.filter(status="queued").update(run_after=None)
+    for paused in Run.objects.filter(status="queued", run_after__isnull=False).only("pk"):
+        try_now(paused)
     run = claim_next(worker, timedelta(milliseconds=chance.choice([0, 500])))
     if run is None:
         return

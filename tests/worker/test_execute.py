@@ -5,19 +5,21 @@ from typing import Any
 
 import pytest
 
-from runs.models import Event, Run, Session
+from runs.models import Event, LeaseLost, Run, Session
 from runs.worker.execute import execute
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, eventually
+from tests.worker.specs import BUILTIN, STUBBORN, copies, spec_of
+from tests.worker.test_queue import expire
 
 
 @pytest.fixture
-def evaluated(api, claim):
+def evaluated(api, claim, launcher):
     """Submits a spec, executes it, and gives the run."""
 
     def evaluate(spec: dict[str, Any]) -> Run:
         status, answer = api.post(body={"spec": spec})
         assert status == 202, answer
-        execute(*claim())
+        execute(*claim(), launcher.start())
         return Run.objects.get(pk=answer["data"]["runId"])
 
     return evaluate
@@ -78,7 +80,7 @@ def test_a_document_without_traces_succeeds_and_says_so(evaluated):
             "SPEC_ENV_ALLOW",
         ),
         ({"target": {"kind": "http", "traceId": "a" * 32}}, "target.baseUrl is missing"),
-        ({"target": {"kind": "http", "traceId": "a" * 32, "baseUrl": "http://h/x"}}, "OUTGOING_ALLOW"),
+        ({"target": {"kind": "http", "traceId": "a" * 32, "baseUrl": "http://127.0.0.1"}}, "OUTGOING_ALLOW"),
     ],
 )
 def test_what_cannot_be_read_fails_the_run_with_the_reason(evaluated, spec, error):
@@ -136,6 +138,33 @@ def replace_user_text(node: Any, said: str) -> None:
     elif isinstance(node, list):
         for value in node:
             replace_user_text(value, said)
+
+
+def test_a_worker_that_lost_its_lease_stops_and_so_does_its_process(make_run, claim, launcher, programs):
+    run = make_run(spec=spec_of(copies(5), BUILTIN, programs.add("slow", STUBBORN)))
+    first, stale = claim("first")
+    expire(run)
+    claim("second")
+    job = launcher.start()
+
+    with pytest.raises(LeaseLost):
+        execute(first, stale, job)
+
+    assert job.closed
+    assert not run.results.exists()
+    assert not run.events.exists()
+
+
+def test_what_is_found_out_is_written_while_the_evaluation_goes_on(make_run, work, programs):
+    run = make_run(spec=spec_of(None, BUILTIN, programs.add("slow", STUBBORN)))
+    work()
+
+    eventually(lambda: programs.started("slow"))
+    eventually(lambda: run.results.exists(), 2)
+
+    run.refresh_from_db()
+    assert (run.status, run.passed_count) == ("running", 1)
+    assert run.events.exists()
 
 
 @pytest.mark.samples

@@ -1,4 +1,4 @@
-"""Claims: one holder each, fenced writes, leases (RELIABILITY.md R3, R4, R5)."""
+"""Claims: one holder each, fenced writes, leases, the sweep (RELIABILITY.md R3, R4)."""
 
 import contextlib
 import threading
@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from runs.models import Claim, LeaseLost, NewEvent, Result, Run, claim_next, request_cancel
-from runs.models.queue import LAST_LEASE_LOST, end_lost_runs
+from runs.models.queue import LAST_LEASE_LOST, requeue, sweep, try_now, watch
+from tests.worker.conftest import ended_as
 
 LEASE = timedelta(seconds=30)
 
@@ -34,11 +37,25 @@ def result_of(claim: Claim, status: str = "passed", **fields: Any) -> Result:
     )
 
 
+def elsewhere(call: Any) -> Any:
+    """What `call` gives in another thread, with a connection of its own."""
+
+    def step() -> Any:
+        try:
+            return call()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(step).result()
+
+
+# ── Claiming ───────────────────────────────────────────────────────────────
 def test_the_oldest_run_is_claimed_first(make_run, claim):
     first, second = make_run(), make_run()
 
     assert [claim()[0].pk, claim()[0].pk] == [first.pk, second.pk]
-    assert claim_next("w", LEASE, 3) is None
+    assert claim_next("w", LEASE) is None
 
 
 def test_a_claimed_run_is_running_under_a_lease(make_run, claim):
@@ -55,9 +72,10 @@ def test_eight_workers_at_once_get_one_run_between_them(committed_db, make_run):
     barrier = threading.Barrier(8)
 
     def take(number: int) -> Run | None:
-        barrier.wait()
         try:
-            return claim_next(f"w/{number}", LEASE, 3)
+            connection.ensure_connection()
+            barrier.wait()
+            return claim_next(f"w/{number}", LEASE)
         finally:
             connections.close_all()
 
@@ -67,13 +85,13 @@ def test_eight_workers_at_once_get_one_run_between_them(committed_db, make_run):
     assert len(claimed) == 1
 
 
-def test_a_hundred_runs_go_to_one_holder_each(committed_db, make_run):
-    for _ in range(100):
-        make_run()
+def test_a_thousand_runs_go_to_one_holder_each_without_a_deadlock(committed_db, make_run):
+    copy_run(make_run(), 999)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
     def take_all(number: int) -> list[Any]:
         taken = []
-        while run := claim_next(f"w/{number}", LEASE, 3):
+        while run := claim_next(f"w/{number}", LEASE):
             taken.append((run.pk, run.attempt))
         connections.close_all()
         return taken
@@ -81,32 +99,109 @@ def test_a_hundred_runs_go_to_one_holder_each(committed_db, make_run):
     with ThreadPoolExecutor(8) as pool:
         taken = [one for some in pool.map(take_all, range(8)) for one in some]
 
-    assert len(taken) == len(set(taken)) == 100
+    assert len(taken) == len(set(taken)) == 1000
+    assert {attempt for _, attempt in taken} == {1}
+    with connection.cursor() as cursor:
+        cursor.execute(deadlocks)
+        assert cursor.fetchone() == (0,)
 
 
-def test_a_run_whose_worker_fell_silent_is_tried_again(make_run, claim):
-    run, _ = make_run(), claim("first")
-    expire(run)
-
-    again, _ = claim("second")
-
-    assert (again.pk, again.attempt, again.worker_id) == (run.pk, 2, "second")
+def copy_run(run: Run, times: int, **fields: Any) -> None:
+    """Makes more runs like it, quickly, and of the same moment."""
+    row = {field.attname: getattr(run, field.attname) for field in Run._meta.fields if field.name != "id"}
+    row |= fields
+    Run.objects.bulk_create((Run(**row) for _ in range(times)), batch_size=500)
 
 
 def test_a_run_within_its_lease_is_left_alone(make_run, claim):
     make_run()
     claim()
 
-    assert claim_next("another", LEASE, 3) is None
+    assert sweep(3) == 0
+    assert claim_next("another", LEASE) is None
+
+
+def test_a_claim_says_nothing_of_the_workers_clock(make_run, monkeypatch):
+    """RELIABILITY.md R9: a worker an hour off claims, and keeps, as any other."""
+    run = make_run()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: datetime(1999, 1, 1, tzinfo=UTC))
+
+    claimed = claim_next("w", LEASE)
+
+    assert claimed is not None
+    assert claimed.pk == run.pk
+    assert claimed.claimed_at > run.created_at
+    assert claimed.lease_expires_at == claimed.claimed_at + LEASE
+    assert sweep(3) == 0
+
+
+# ── The sweep ──────────────────────────────────────────────────────────────
+def test_a_run_whose_worker_fell_silent_is_tried_again(make_run, claim):
+    run, _ = make_run(), claim("first")
+    expire(run)
+
+    again, _ = claim("second")
+
+    assert (again.pk, again.attempt, again.worker_id, again.crashes) == (run.pk, 2, "second", 1)
+    assert ended_as(run) == ["lost", ""]
+
+
+def test_after_the_second_crash_there_is_a_pause_before_the_next_attempt(make_run, claim):
+    run = make_run()
+    for worker in ("first", "second"):
+        claim(worker)
+        expire(run)
+
+    sweep(5)
+
+    run.refresh_from_db()
+    assert (run.status, run.crashes) == ("queued", 2)
+    assert run.run_after > run.updated_at
+    assert claim_next("third", LEASE) is None
+
+
+def test_a_pause_that_is_over_ends_with_the_sweep(make_run, claim):
+    run = make_run()
+    Run.objects.filter(pk=run.pk).update(run_after=Now() - timedelta(seconds=1))
+    assert claim_next("w", LEASE) is None
+
+    assert sweep(3) == 1
+
+    assert claim_next("w", LEASE) is not None
+
+
+def test_a_sweep_does_not_wait_for_a_run_that_somebody_holds(committed_db, make_run):
+    """Two that sweep at once would wait for each other in turn."""
+    held, free = (make_run(run_after=timezone.now() - timedelta(seconds=9)) for _ in range(2))
+
+    with transaction.atomic():
+        Run.objects.select_for_update(of=("self",)).get(pk=held.pk)
+        assert elsewhere(lambda: sweep(3)) == 1
+
+    free.refresh_from_db()
+    assert free.run_after is None
+    assert sweep(3) == 1
+
+
+def test_a_person_may_end_the_pause(make_run):
+    run = make_run()
+    Run.objects.filter(pk=run.pk).update(run_after=Now() + timedelta(hours=1))
+
+    assert try_now(run)
+    assert not try_now(run)
+
+    assert claim_next("w", LEASE) is not None
 
 
 def test_the_last_attempt_fails_and_tells_who_it_was(make_run, claim):
     run, _ = make_run(), claim("silent", attempts=1)
     expire(run)
 
-    assert claim_next("another", LEASE, 1) is None
+    assert sweep(1) == 1
     run.refresh_from_db()
     assert (run.status, run.error, run.worker_id) == ("failed", LAST_LEASE_LOST, "silent")
+    assert ended_as(run) == ["lost"]
 
 
 def test_a_silent_run_that_was_to_be_cancelled_is_not_tried_again(make_run, claim):
@@ -114,40 +209,98 @@ def test_a_silent_run_that_was_to_be_cancelled_is_not_tried_again(make_run, clai
     request_cancel(run, by="alice")
     expire(run)
 
-    assert claim_next("another", LEASE, 3) is None
+    assert sweep(3) == 1
     run.refresh_from_db()
     assert (run.status, run.error) == ("cancelled", None)
+    assert run.cancel_acknowledged_at
+    assert claim_next("another", LEASE) is None
 
 
-def test_a_run_that_ends_while_the_sweep_looks_stays_as_it_ended(committed_db, make_run, claim):
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda held: held.succeed({}), id="its end"),
+        pytest.param(lambda held: watch([held], LEASE), id="a heartbeat"),
+    ],
+)
+def test_the_sweep_passes_over_a_run_whose_worker_is_writing(committed_db, make_run, claim, act):
+    """RELIABILITY.md R4: the rescuer sees the lease expired, the first worker is about to commit."""
     run = make_run()
-    _, held = claim(attempts=1)
+    _, held = claim()
     expire(run)
-    swept = []
-
-    def sweep() -> None:
-        swept.append(end_lost_runs(1))
-        connections.close_all()
 
     with transaction.atomic():
-        held.succeed({})
-        sweeper = threading.Thread(target=sweep)
-        sweeper.start()
-        sweeper.join(1)
-    sweeper.join()
+        act(held)
+        swept = elsewhere(lambda: sweep(1))
 
     run.refresh_from_db()
-    assert (swept, run.status) == ([0], "succeeded")
+    assert swept == 0
+    assert run.status != "failed"
 
 
+def test_a_worker_that_comes_while_the_sweep_writes_is_too_late(committed_db, make_run, claim):
+    """The other order of R4: who commits first has it, and the other one learns of it."""
+    run = make_run()
+    _, held = claim()
+    expire(run)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            sweep(1)
+            late = pool.submit(_too_late, held)
+            time.sleep(0.2)
+            waited = not late.done()
+        assert late.result(10)
+
+    run.refresh_from_db()
+    assert waited
+    assert (run.status, run.error) == ("failed", LAST_LEASE_LOST)
+
+
+def _too_late(held: Claim) -> bool:
+    try:
+        held.succeed({})
+    except LeaseLost:
+        return True
+    finally:
+        connections.close_all()
+    return False
+
+
+def test_two_that_sweep_at_once_take_a_run_back_once(committed_db, make_run, claim):
+    for _ in range(20):
+        expire(make_run())
+        claim()
+    Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+
+    def step(_: int) -> int:
+        try:
+            return sweep(3)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(step, range(4))) == 20
+
+    assert set(Run.objects.values_list("crashes", flat=True)) == {1}
+
+
+# ── Fencing ────────────────────────────────────────────────────────────────
 WRITES = [
     pytest.param(lambda held: held.append([NewEvent("message", {})]), id="append"),
     pytest.param(lambda held: held.describe(None, agent="x"), id="describe"),
+    pytest.param(lambda held: held.tell("item 1", 0, 7), id="tell"),
     pytest.param(lambda held: held.record([result_of(held)]), id="record"),
     pytest.param(lambda held: held.succeed({"late": True}), id="succeed"),
+    pytest.param(
+        lambda held: held.succeed({"late": True}, [NewEvent("message", {})]), id="succeed with events"
+    ),
     pytest.param(lambda held: held.fail("late"), id="fail"),
     pytest.param(lambda held: held.acknowledge_cancel(), id="acknowledge_cancel"),
     pytest.param(lambda held: held.release(), id="release"),
+    pytest.param(lambda held: held.retry_later("late", 0), id="retry_later"),
+    pytest.param(lambda held: held.crash("late", 3), id="crash"),
+    pytest.param(lambda held: held.crash("late", 1), id="the last crash"),
 ]
 
 
@@ -157,12 +310,13 @@ def test_a_worker_that_lost_its_lease_writes_nothing(make_run, claim, write):
     _, stale = claim("first")
     expire(run)
     claim("second")
-    before = Run.objects.filter(pk=run.pk).values().get()
+    before, attempts = row_of(run), list(run.attempts.values())
 
     with pytest.raises(LeaseLost):
         write(stale)
 
-    assert Run.objects.filter(pk=run.pk).values().get() == before
+    assert row_of(run) == before
+    assert list(run.attempts.values()) == attempts
     assert not run.events.exists()
     assert not run.results.exists()
 
@@ -172,11 +326,32 @@ def test_a_worker_that_holds_the_claim_writes(make_run, claim, write):
     """The control of the test above: the same writes, with the claim in the row."""
     run = make_run()
     _, held = claim()
-    before = Run.objects.filter(pk=run.pk).values().get()
+    before = row_of(run)
 
     write(held)
 
-    assert Run.objects.filter(pk=run.pk).values().get() != before
+    assert row_of(run) != before
+
+
+def row_of(run: Run) -> dict[str, Any]:
+    return Run.objects.filter(pk=run.pk).values().get()
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        pytest.param(lambda held: Claim(held.run_id, "another", held.attempt), id="another worker"),
+        pytest.param(lambda held: Claim(held.run_id, held.worker_id, held.attempt - 1), id="another attempt"),
+    ],
+)
+def test_a_claim_is_worker_and_attempt_together(make_run, claim, stale):
+    make_run()
+    _, held = claim()
+
+    with pytest.raises(LeaseLost):
+        stale(held).succeed({})
+    assert watch([stale(held)], LEASE).held == frozenset()
+    assert watch([held], LEASE).held == {held.run_id}
 
 
 def test_a_lost_lease_cannot_be_extended(make_run, claim):
@@ -189,16 +364,63 @@ def test_a_lost_lease_cannot_be_extended(make_run, claim):
     assert not stale.extend(LEASE)
 
 
+def test_the_heartbeat_of_many_extends_those_that_are_held_and_tells_of_cancels(make_run, claim):
+    runs = [make_run() for _ in range(3)]
+    claims = [claim(f"w/{number}")[1] for number in range(3)]
+    expire(runs[0])
+    sweep(3)
+    request_cancel(runs[1], by="alice")
+
+    seen = watch(claims, timedelta(hours=1))
+
+    assert seen.held == {runs[1].pk, runs[2].pk}
+    assert seen.asked == {runs[1].pk}
+    runs[2].refresh_from_db()
+    assert runs[2].lease_expires_at > runs[2].claimed_at + timedelta(minutes=59)
+
+
+def test_looking_extends_nothing(make_run, claim):
+    run = make_run()
+    _, held = claim()
+    before = row_of(run)
+
+    assert watch([held]).held == {run.pk}
+    assert row_of(run) == before
+
+
+# ── Giving back, and ends ──────────────────────────────────────────────────
 def test_a_released_run_waits_again_and_the_attempt_is_not_spent(make_run, claim):
     run = make_run()
     claim()[1].release()
 
     run.refresh_from_db()
-    assert (run.status, run.attempt, run.worker_id) == ("queued", 0, None)
+    assert (run.status, run.attempt, run.worker_id, run.crashes) == ("queued", 0, None, 0)
+    assert ended_as(run) == ["released"]
     assert claim()[0].attempt == 1
 
 
-@pytest.mark.parametrize("end", [lambda held: held.succeed({}), lambda held: held.fail("x")])
+def test_a_run_that_is_to_be_cancelled_is_not_given_back(make_run, claim):
+    """Nobody may be there to take it up and see that it is to end."""
+    run = make_run()
+    _, held = claim()
+    request_cancel(run, by="alice", reason="enough")
+
+    held.release()
+
+    run.refresh_from_db()
+    assert (run.status, run.error, run.cancel_requested_by) == ("cancelled", "cancelled by request", "alice")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda held: held.succeed({}),
+        lambda held: held.fail("x"),
+        lambda held: held.retry_later("x", 1),
+        lambda held: held.crash("x", 3),
+        lambda held: held.crash("x", 1),
+    ],
+)
 def test_a_cancel_that_was_asked_for_wins_over_the_end(make_run, claim, end):
     run = make_run()
     _, held = claim()
@@ -210,6 +432,23 @@ def test_a_cancel_that_was_asked_for_wins_over_the_end(make_run, claim, end):
     assert (run.status, run.error) == ("cancelled", "cancelled by request")
     assert (run.cancel_requested_by, run.cancel_reason) == ("alice", "wrong cluster")
     assert run.cancel_acknowledged_at
+    assert ended_as(run) == ["cancelled"]
+
+
+def test_a_stuck_run_can_be_taken_from_its_worker(make_run, claim):
+    run = make_run()
+    _, held = claim("stuck")
+
+    assert requeue(run, by="user:7", reason="it hangs")
+
+    with pytest.raises(LeaseLost):
+        held.succeed({})
+    again, _ = claim("another")
+    assert (again.pk, again.worker_id) == (run.pk, "another")
+
+
+def test_a_run_that_does_not_run_is_not_taken_from_anybody(make_run):
+    assert not requeue(make_run(), by="user:7", reason="it hangs")
 
 
 def test_results_are_counted_once_however_often_they_are_written(make_run, claim):
@@ -236,6 +475,19 @@ def test_history_is_appended_once_however_often_it_is_sent(make_run, claim):
     assert run.event_count == 3
 
 
+def test_what_is_written_together_is_written_as_one(make_run, claim):
+    run = make_run()
+    _, held = claim()
+
+    with pytest.raises(ZeroDivisionError), held.together():
+        held.append([NewEvent("message", {})])
+        held.record([result_of(held)])
+        _ = 1 / 0
+
+    assert not run.events.exists()
+    assert not run.results.exists()
+
+
 def test_a_worker_that_is_paused_inside_a_transaction_does_not_keep_its_run(
     committed_db, make_run, claim, monkeypatch
 ):
@@ -244,36 +496,63 @@ def test_a_worker_that_is_paused_inside_a_transaction_does_not_keep_its_run(
     _, paused = claim("paused")
     expire(run)
 
-    with contextlib.suppress(DatabaseError), paused._held():
+    with contextlib.suppress(DatabaseError), paused.together():
         time.sleep(2)  # as long as a paused process says nothing
-        taken = take_elsewhere()
+        swept = elsewhere(lambda: sweep(3))
 
-    assert taken == (run.pk, 2)
-
-
-def take_elsewhere() -> Any:
-    """Claims in another thread, with a connection of its own."""
-
-    def take() -> Any:
-        try:
-            run = claim_next("another", LEASE, 3)
-            return run and (run.pk, run.attempt)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(take).result()
+    assert swept == 1
+    assert elsewhere(lambda: claim_next("another", LEASE).pk) == run.pk
 
 
-def test_a_claim_reads_an_index(make_run, django_assert_max_num_queries):
+# ── What a claim costs ─────────────────────────────────────────────────────
+def test_a_claim_is_one_statement(make_run, django_assert_num_queries):
     make_run()
 
-    with django_assert_max_num_queries(10):
-        claim_next("w", LEASE, 3)
+    with django_assert_num_queries(1):
+        claim_next("w", LEASE)
 
 
-def test_times_come_from_the_database(make_run, claim):
-    make_run()
-    run, _ = claim()
+def test_a_claim_reads_a_few_pages_however_much_has_ended_or_waits(committed_db, make_run):
+    """RELIABILITY.md R10, small: no statistics, and all rows of one moment."""
+    first = make_run(spec={})
+    few = pages_of_a_claim()
+    first.refresh_from_db()
+    ended = {"status": "succeeded", "finished_at": first.created_at, **UNCLAIMED}
+    copy_run(first, 2000, **ended)
+    copy_run(first, 1000, status="queued", **UNCLAIMED)
 
-    assert abs(run.claimed_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert pages_of_a_claim() < few + 60
+
+
+def test_what_has_left_the_queue_does_not_slow_it_while_an_old_snapshot_is_open(committed_db, make_run):
+    """R10: nothing can be cleaned away under the snapshot, and a claim still reads what it passes once."""
+    copy_run(make_run(spec={}), 400)
+    reader = psycopg.connect(committed_db["DATABASE_URL"])
+    reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    reader.execute("SELECT count(*) FROM run")
+
+    left = 300
+    for number in range(left):
+        run = claim_next(f"w/{number}", LEASE)
+        assert run is not None
+        Claim(run.pk, str(run.worker_id), run.attempt).succeed({})
+    touched = pages_of_a_claim()
+    reader.close()
+
+    assert touched < 12 * left
+
+
+UNCLAIMED = {"worker_id": None, "claimed_at": None, "lease_expires_at": None}
+
+
+def pages_of_a_claim() -> int:
+    """Pages that a claim touches, by PostgreSQL's own count; the second of two, for what it remembers."""
+    touched = 0
+    for _ in range(2):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT id FROM claim_run('w', '30 seconds')"
+            )
+            plan = cursor.fetchone()[0][0]["Plan"]
+        touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return touched

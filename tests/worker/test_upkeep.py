@@ -8,10 +8,19 @@ import pytest
 from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from runs.models import Deletion, RetentionPolicy, Rollup, RollupDelta, Run, Session, delete_session, rollup
+from runs.models import (
+    Deletion,
+    RetentionPolicy,
+    Rollup,
+    RollupDelta,
+    Run,
+    Session,
+    Worker,
+    delete_session,
+    rollup,
+)
 from runs.models.deletion import grace
 from runs.worker import upkeep
-from runs.worker.loop import Worker
 from tests.conftest import eventually
 
 
@@ -80,6 +89,7 @@ def test_a_step_that_fails_does_not_keep_the_next_from_its_turn(monkeypatch, set
     stopping, reached = threading.Event(), threading.Event()
     monkeypatch.setattr(upkeep, "fold_rollups", fail)
     monkeypatch.setattr(upkeep, "purge_due", lambda keep_going: reached.set())
+    monkeypatch.setattr(upkeep, "forget_workers", lambda keep_going: None)
     monkeypatch.setattr(upkeep, "apply_policies", lambda keep_going: stopping.set())
     monkeypatch.setattr(connections, "close_all", lambda: None)
 
@@ -100,6 +110,7 @@ def test_policies_are_applied_less_often_than_the_rest(monkeypatch, settings):
 
     monkeypatch.setattr(upkeep, "fold_rollups", fold)
     monkeypatch.setattr(upkeep, "purge_due", lambda keep_going: None)
+    monkeypatch.setattr(upkeep, "forget_workers", lambda keep_going: None)
     monkeypatch.setattr(upkeep, "apply_policies", lambda keep_going: applied.append(1))
     monkeypatch.setattr(connections, "close_all", lambda: None)
 
@@ -108,18 +119,26 @@ def test_policies_are_applied_less_often_than_the_rest(monkeypatch, settings):
     assert (len(folded), len(applied)) == (3, 1)
 
 
-def test_a_worker_does_it_and_stops_promptly(committed_db, make_run, settings):
+def test_it_forgets_workers_that_have_been_silent_for_long(db):
+    for name in ("silent", "alive"):
+        Worker.objects.create(name=name, pid=1, places=1, heartbeat=5)
+    long_ago = timezone.now() - upkeep.FORGOTTEN_AFTER - timedelta(minutes=1)
+    Worker.objects.filter(name="silent").update(seen_at=long_ago)
+
+    upkeep.forget_workers()
+
+    assert [worker.name for worker in Worker.objects.all()] == ["alive"]
+
+
+def test_a_worker_does_it_and_stops_promptly(make_run, work, settings):
     settings.UPKEEP_INTERVAL = 30
     run = make_run(status="succeeded", finished_at=timezone.now())
     Run.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
-    worker = Worker()
-    thread = threading.Thread(target=worker.run)
-    thread.start()
+    worker = work()
     eventually(lambda: not Run.objects.filter(pk=run.pk).exists())
 
     began = time.monotonic()
     worker.stop()
-    thread.join(10)
+    eventually(lambda: not Worker.objects.exists(), 5)  # the last that it does is to sign off
 
     assert time.monotonic() - began < 5
-    assert not thread.is_alive()
