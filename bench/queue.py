@@ -240,11 +240,8 @@ def _until(look: Callable[[], Any]) -> float:
 
 @contextmanager
 def _worker(**settings: str) -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "worker"],
-        cwd=ROOT,
-        env={**os.environ, **settings, "LOG_LEVEL": "ERROR"},
-    )
+    given = {"DATABASE_POOL_SIZE": "16", "LOG_LEVEL": "ERROR", **settings}  # as it is by default
+    process = subprocess.Popen([sys.executable, "manage.py", "worker"], cwd=ROOT, env={**os.environ, **given})
     try:
         yield
     finally:

@@ -26,6 +26,7 @@ from runs.models.webhook import has_webhooks, tell_results
 from runs.worker.history import Told
 from runs.worker.job import Job, JobLost, Message
 from runs.worker.judged import TooMany, histories_of, items_of, judged_before
+from runs.worker.outage import persistently
 from runs.worker.source import RECORDED, SourceError, order_of
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def execute(run: Run, claim: Claim, job: Job, progress: Callable[[], None] = lam
     except (SourceError, TooMany) as error:
         _fail(run, claim, str(error))
     finally:
-        job.close()
+        job.done()
 
 
 def _talk(run: Run, writer: "Writer", job: Job, progress: Callable[[], None]) -> None:
@@ -143,17 +144,24 @@ class Writer:
         if not (self._about or self._events or self._results):
             self._tell()
             return
-        with self.claim.together():
-            self._write()
+        persistently(self._write_all, settings.WORKER_LEASE)
+        self._forget()
         self._tell()
 
     def finish(self, summary: Json) -> None:
-        if self._about or self._events or self._results:
-            with self.claim.together():
-                self._write()
+        def end() -> None:
+            if self._about or self._events or self._results:
+                with self.claim.together():
+                    self._write()
+                    self.claim.succeed(summary)
+            else:
                 self.claim.succeed(summary)
-        else:
-            self.claim.succeed(summary)
+
+        persistently(end, settings.WORKER_LEASE)
+
+    def _write_all(self) -> None:
+        with self.claim.together():
+            self._write()
 
     def _write(self) -> None:
         if self._about is not None:
@@ -162,6 +170,9 @@ class Writer:
         if self._results:
             self.claim.record(self._results)
             self._tell_webhooks([result.pk for result in self._results])
+
+    def _forget(self) -> None:
+        """What is written, which is only sure when the transaction has ended."""
         self._about, self._events, self._results = None, [], []
 
     def _tell_webhooks(self, ids: list[str]) -> None:

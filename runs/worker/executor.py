@@ -1,6 +1,6 @@
 """Inside the process of one evaluation: reads, evaluates, and tells its worker (runs.worker.execute).
 
-It takes one order and answers with messages, a line of JSON each:
+It takes an order and answers with messages, a line of JSON each:
 
   about      what lists show of the run: agent, model, title, session, and how many items there are
   events     a part of the run's history
@@ -9,6 +9,7 @@ It takes one order and answers with messages, a line of JSON each:
   next       asks for the next recorded history to judge; the worker answers with it, or with null
   summary    the numbers of the whole, at the end
   failed     why nothing can be evaluated, instead of all that would follow
+  idle       the order is carried out, and the process takes another one
 """
 
 import json
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 FETCH_TIMEOUT = 30.0  # seconds (CONTRACTS.md 1.7)
 FETCHED = 50 * 2**20  # bytes
 _EVENTS_AT_ONCE = 200
+_ORDERS = 200  # of one process
+_MUCH_MEMORY = 400  # MB
 
 type Order = Mapping[str, Any]
 
@@ -68,7 +71,9 @@ class Talk:
             self._pipe.sendall(line)
 
     def hear(self) -> Any:
-        return json.loads(self._lines.readline())
+        """None: the worker has nothing more to say."""
+        line = self._lines.readline()
+        return json.loads(line) if line else None
 
 
 def warm_up() -> None:
@@ -86,13 +91,27 @@ def warm_up() -> None:
     list(evaluation.results([group_of("warm", [said])], only_group=True))
 
 
-def run_job(pipe: socket.socket, scratch: str) -> None:
-    """Takes an order and carries it out; what it must write to a disk is written to `scratch`."""
+def run_jobs(pipe: socket.socket, scratch: str) -> None:
+    """Takes orders and carries them out, one after the other, until nobody has any more.
+
+    What must be written to a disk is written to `scratch`. A process that may have kept something of an
+    order (a thread, much memory) takes no other one.
+    """
     talk = Talk(pipe)
-    order = talk.hear()
-    limit = order["memory_mb"] * 2**20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for _ in range(_ORDERS):
+        order = talk.hear()
+        if order is None:
+            return
+        _take(order, talk, scratch)
+        if threading.active_count() > 1 or _used_mb() > _MUCH_MEMORY:
+            return
+        talk.say(idle=True)
+
+
+def _take(order: Order, talk: Talk, scratch: str) -> None:
+    limit = order["memory_mb"] * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     try:
         _carry_out(order, talk, scratch)
     except (_Failed, TraceError, EvalSetError, EvaluationError) as error:
@@ -102,6 +121,12 @@ def run_job(pipe: socket.socket, scratch: str) -> None:
     except Exception as error:
         log.exception("run %s", order["run_id"])
         talk.say(failed=f"{type(error).__name__}: {error}")
+
+
+def _used_mb() -> float:
+    """The most memory that this process has had."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _carry_out(order: Order, talk: Talk, scratch: str) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,17 @@ class JobLost(Exception):
 
 
 class Job:
-    """One evaluation's process. Closing it ends the process and all that it started."""
+    """One evaluation in a process. Closing it ends the process and all that it started.
 
-    def __init__(self, pipe: socket.socket) -> None:
+    `keep_pipe` takes the pipe of a process that may be given another evaluation, which is another Job.
+    """
+
+    def __init__(self, pipe: socket.socket, keep_pipe: Callable[[socket.socket], None]) -> None:
         self._pipe = pipe
+        self._keep_pipe = keep_pipe
         self._read = bytearray()
+        self._lock = threading.Lock()
+        self._is_idle = self._is_over = False
         self.closed = False
         self.keep = True  # what was said before it was closed
 
@@ -46,7 +52,7 @@ class Job:
             raise JobLost("it does not listen any more") from None
 
     def messages(self, patience: float) -> Iterator[Message | None]:
-        """What the process says, until it has ended; None whenever it was silent for `patience` seconds.
+        """What the process says, until it is idle or has ended; None after `patience` seconds of silence.
 
         Raises JobLost where it ended otherwise than by itself.
         """
@@ -59,6 +65,9 @@ class Job:
                 yield None
                 continue
             message = _parsed(line)
+            if "idle" in message:
+                self._is_idle = True
+                return
             if "exit" in message:
                 if message["exit"] != 0:
                     raise JobLost(_ending(message["exit"]))
@@ -68,10 +77,22 @@ class Job:
 
     def close(self, keep: bool = True) -> None:
         """From any thread: whoever reads gets a JobLost. The process ends within launcher.GRACE and a bit."""
-        self.closed, self.keep = True, keep
-        with contextlib.suppress(OSError):
-            self._pipe.shutdown(socket.SHUT_RDWR)
-        self._pipe.close()
+        with self._lock:
+            if self._is_over:
+                return
+            self.closed, self.keep = True, keep
+            with contextlib.suppress(OSError):
+                self._pipe.shutdown(socket.SHUT_RDWR)
+            self._pipe.close()
+
+    def done(self) -> None:
+        """The evaluation is over: an idle process may be given another one, any other is ended."""
+        with self._lock:
+            self._is_over = self._is_idle and not self.closed
+        if self._is_over:
+            self._keep_pipe(self._pipe)
+        else:
+            self.close()
 
     def _line(self, patience: float) -> bytes | None:
         searched = 0
@@ -120,20 +141,38 @@ class Launcher:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._idle: list[socket.socket] = []
 
     def start(self) -> Job:
-        """A new process, which waits for its order. Raises JobLost."""
+        """A process that waits for its order. Raises JobLost."""
+        while (pipe := self._idle_pipe()) is not None:
+            if not _readable(pipe, 0):  # it would say that it has ended
+                return Job(pipe, self._keep)
+            pipe.close()
         ours, theirs = socket.socketpair()
         with theirs:
             for _ in range(2):  # once more with a new one
                 try:
                     with self._lock:
                         socket.send_fds(self._serving(), [b"s"], [theirs.fileno()])
-                    return Job(ours)
+                    return Job(ours, self._keep)
                 except OSError:
                     self.stop()
         ours.close()
         raise JobLost("the fork server does not start")
+
+    def _keep(self, pipe: socket.socket) -> None:
+        with self._lock:
+            self._idle.append(pipe)
+
+    def end_idle(self) -> None:
+        """Ends the processes that have nothing to do."""
+        while (pipe := self._idle_pipe()) is not None:
+            pipe.close()
+
+    def _idle_pipe(self) -> socket.socket | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
     def warm_up(self) -> None:
         """Starts it, and waits until it has imported what it needs."""
@@ -141,7 +180,8 @@ class Launcher:
             self._serving()
 
     def stop(self) -> None:
-        """The processes that it started live until their jobs are closed."""
+        """The processes that it started live until their jobs are closed; the idle ones end."""
+        self.end_idle()
         with self._lock:
             if self._control is not None:
                 self._control.close()

@@ -6,6 +6,7 @@ a pipe to the worker and ends all that its child began when the pipe closes, who
 the executor (runs.worker.executor), which evaluates. So not even the evaluator of a SIGKILLed worker stays.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -23,7 +24,7 @@ from runs.worker.descendants import become_subreaper, end_descendants
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 NICENESS = 5  # more than the worker's own, which writes what they find out
 
-type RunJob = Callable[[socket.socket, str], None]
+type RunJobs = Callable[[socket.socket, str], None]
 """Takes the pipe to the worker, and a folder that is gone after the evaluation."""
 
 
@@ -31,8 +32,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.nice(NICENESS)
-    run_job = _preloaded()
+    _give_way()
+    run_jobs = _preloaded()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are not waited for
     control.send(b"r")
     while True:
@@ -42,21 +43,29 @@ def main() -> None:
         for number in handed:
             if os.fork() == 0:
                 control.close()
-                _keep(number, run_job)
+                _keep(number, run_jobs)
             os.close(number)
 
 
-def _preloaded() -> RunJob:
+def _give_way() -> None:
+    """Evaluators run when nothing else wants to, or nearly: pages and database of a machine come first."""
+    os.nice(NICENESS)
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _preloaded() -> RunJobs:
     """The executor, with all that it is going to need: nothing of that is imported a second time."""
-    from runs.worker.executor import run_job, warm_up
+    from runs.worker.executor import run_jobs, warm_up
 
     warm_up()
     gc.collect()
     gc.freeze()  # what is there now stays: the collector must not touch, and so copy, its pages
-    return run_job
+    return run_jobs
 
 
-def _keep(number: int, run_job: RunJob) -> NoReturn:
+def _keep(number: int, run_jobs: RunJobs) -> NoReturn:
     """Lives as long as the evaluation, and leaves nothing of it behind."""
     os.setsid()
     become_subreaper()
@@ -68,7 +77,7 @@ def _keep(number: int, run_job: RunJob) -> NoReturn:
     scratch = tempfile.mkdtemp(prefix="runfolio-run-")
     executor = os.fork()
     if executor == 0:
-        _execute(pipe, run_job, scratch)
+        _execute(pipe, run_jobs, scratch)
     try:
         _wait(pipe, wake, executor)
     finally:
@@ -77,14 +86,14 @@ def _keep(number: int, run_job: RunJob) -> NoReturn:
         os._exit(0)
 
 
-def _execute(pipe: socket.socket, run_job: RunJob, scratch: str) -> NoReturn:
+def _execute(pipe: socket.socket, run_jobs: RunJobs, scratch: str) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     become_subreaper()
     os.dup2(2, 1)  # what an evaluator prints goes to the log
     code = 1
     try:
-        run_job(pipe, scratch)
+        run_jobs(pipe, scratch)
         code = 0
     finally:
         sys.stderr.flush()

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 
 from runs.evaluators import agentevals_engine
 from runs.models import Claim, LeaseLost, Run, Worker, claim_next
@@ -21,19 +21,18 @@ from runs.worker.deliver import Deliverer
 from runs.worker.execute import execute
 from runs.worker.job import Job, JobLost, Launcher
 from runs.worker.listen import Listener
+from runs.worker.outage import is_passing
 from runs.worker.upkeep import keep_up
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0  # seconds that a stopping worker waits for the last step of what runs beside the queue
+_IDLE = 60.0  # seconds after which processes that have nothing to evaluate end
 _STUBBORN = 2.5  # seconds after which a run is ended whose thread has not done so, process ended or not
 
 
 CANCEL, OVERDUE, RELEASE, RELEASED, LOST, BUG = "cancel", "overdue", "release", "released", "lost", "bug"
 REFUSED = "refused"
-# Classes of SQLSTATE that say nothing against the statement: connection, transaction, resources, locks,
-# operator, system.
-_PASSING = {"08", "25", "40", "53", "55", "57", "58"}
 
 
 @dataclass(eq=False)
@@ -97,10 +96,13 @@ class EvaluationWorker:
         ]
         for helper in helpers:
             helper.start()
+        busy = time.monotonic()
         while not self._stopping.is_set():
             self._wake.clear()
             while self._start_next():
-                pass
+                busy = time.monotonic()
+            if time.monotonic() - busy > _IDLE and not self._slots:
+                self._launcher.end_idle()
             self._wake.wait(settings.WORKER_POLL)
         self._give_back()
         until = time.monotonic() + _PATIENCE
@@ -165,7 +167,7 @@ class EvaluationWorker:
             self._note_fenced(slot.claim)
         except DatabaseError as error:
             log.warning("run %s, attempt %d: the database failed: %s", run.pk, slot.claim.attempt, error)
-            if _is_passing(error):
+            if is_passing(error):
                 self._give_back_later(slot.claim)
             else:
                 self._end(slot.claim, REFUSED, f"PostgreSQL refused what was found out: {error}")
@@ -173,7 +175,6 @@ class EvaluationWorker:
             log.exception("run %s, attempt %d", run.pk, slot.claim.attempt)
             self._end(slot.claim, BUG)
         finally:
-            slot.job.close()
             with self._lock:
                 self._slots.discard(slot)
                 self._record.finished += 1
@@ -281,12 +282,6 @@ class EvaluationWorker:
 def _note_progress(slot: Slot) -> None:
     """Of a run that judges many others, the deadline counts for each."""
     slot.since = time.monotonic()
-
-
-def _is_passing(error: DatabaseError) -> bool:
-    """Whether the database failed; what it refuses otherwise, it would refuse again and again."""
-    state = getattr(error.__cause__, "sqlstate", None)
-    return isinstance(error, OperationalError | InterfaceError) and (state is None or state[:2] in _PASSING)
 
 
 def _lease() -> timedelta:

@@ -262,15 +262,15 @@ def test_progress_is_told_while_it_goes_on(api, task, work, programs, monkeypatc
 
 def test_many_items_take_longer_than_one_may(api, task, work, programs):
     """Of a run that judges many others the deadline counts for each."""
-    for number in range(30):
+    for number in range(60):
         task(f"question {number}")
     run = submitted(api, programs.add("telling", TELLING), kind="filter", query="kind:task")
-    work(RUN_DEADLINE=0.8)
+    work(RUN_DEADLINE=0.7)
 
     eventually(lambda: has_ended(run))
 
     assert (run.status, run.error) == ("succeeded", None)
-    assert run.finished_at - run.started_at > timedelta(seconds=0.8)
+    assert run.finished_at - run.started_at > timedelta(seconds=0.7)
 
 
 def test_after_a_crash_it_goes_on_where_it_was(api, task, start_worker, programs):

@@ -75,8 +75,10 @@ def executor_of(launcher: Launcher) -> int:
 def nobody_else(launcher: Launcher) -> Iterator[None]:
     """Each test begins and ends without a process of an evaluation."""
     launcher.warm_up()
+    launcher.end_idle()
     eventually(lambda: not keepers(launcher))
     yield
+    launcher.end_idle()
     eventually(lambda: not keepers(launcher))
 
 
@@ -230,3 +232,26 @@ def test_the_attempt_says_where_its_process_died(make_run, claim, launcher, prog
     reason = run.attempts.get().reason
     assert "killed by signal 9" in reason
     assert "in slow on" in reason
+
+
+# ── One after the other ────────────────────────────────────────────────────
+def test_a_process_that_ended_well_is_given_the_next_evaluation(ordered, launcher):
+    job = ordered(BUILTIN)
+    first = executor_of(launcher)
+    said(job)
+    job.done()
+
+    said(ordered(BUILTIN))
+
+    assert executor_of(launcher) == first
+
+
+def test_closing_a_job_that_is_over_leaves_its_process_to_the_next(ordered, launcher):
+    over = ordered(BUILTIN)
+    said(over)
+    over.done()
+
+    following = ordered(BUILTIN)
+    over.close()
+
+    assert said(following)[-1]["summary"]["result_counts"]["passed"] == 1

@@ -14,7 +14,7 @@ from django.db import DataError, OperationalError, connection
 
 from runs.models import Result, Run
 from runs.worker import execute
-from runs.worker.loop import _is_passing
+from runs.worker.outage import is_passing
 from tests.conftest import ROOT, eventually
 from tests.worker.conftest import ended_as, has_ended
 from tests.worker.specs import BUILTIN, copies, spec_of
@@ -111,8 +111,8 @@ def test_a_failure_of_the_database_is_told_from_its_refusal(state, passes):
     error.__cause__ = psycopg.OperationalError("x")
     error.__cause__.sqlstate = state
 
-    assert _is_passing(error) == passes
-    assert not _is_passing(DataError("x"))
+    assert is_passing(error) == passes
+    assert not is_passing(DataError("x"))
 
 
 def test_a_worker_waits_for_a_database_that_is_away_at_its_start(make_run, committed_db):
