@@ -8,7 +8,7 @@ help:
 	@echo "make demo   the same with believable history in it"
 	@echo "make test   checks, then all tests"
 	@echo "make check  lint, format, types, missing migrations"
-	@echo "make bench  measure appends, lists, searches and deletion (PARTS=\"append lists\" for some)"
+	@echo "make bench  measure appends, lists, searches, deletion and the queue (PARTS=\"append queue\" for some)"
 	@echo "make chaos  disturb workers and PostgreSQL, and look for damage (MINUTES=10 PARTS=--without-fence)"
 	@echo "make lock   pin the newest releases that pyproject.toml allows"
 
