@@ -202,19 +202,9 @@ def claim_next(worker_id: str, lease: timedelta) -> Run | None:
 
 # What its worker needs at once, in the order that Run.from_db wants; the rest is loaded when it is asked for.
 _NEEDED = {
-    *(
-        "id",
-        "owner_id",
-        "session_id",
-        "judged_id",
-        "kind",
-        "title",
-        "status",
-        "spec",
-        "spec_exact",
-        "secrets",
-    ),
-    *("attempt", "crashes", "worker_id", "claimed_at", "lease_expires_at", "created_at", "started_at"),
+    *("id", "owner_id", "session_id", "judged_id", "kind", "title", "status", "attempt", "crashes"),
+    *("spec", "spec_exact", "secrets", "worker_id", "claimed_at", "lease_expires_at"),
+    *("created_at", "started_at"),
 }
 _CLAIMED = [field.attname for field in Run._meta.concrete_fields if field.attname in _NEEDED]
 _CLAIM = f"SELECT {', '.join(_CLAIMED)} FROM claim_run(%s, make_interval(secs => %s))"

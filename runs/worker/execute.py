@@ -23,6 +23,7 @@ from runs.models.queue import jittered
 from runs.models.run import AGENT_LENGTH
 from runs.models.session import KEY_LENGTH
 from runs.models.webhook import has_webhooks, tell_results
+from runs.sealing import Unsealable
 from runs.worker.history import Told
 from runs.worker.job import Job, JobLost, Message
 from runs.worker.judged import TooMany, histories_of, items_of, judged_before
@@ -55,7 +56,7 @@ def execute(run: Run, claim: Claim, job: Job, progress: Callable[[], None] = lam
             raise
         log.warning("run %s, attempt %d: %s", run.pk, claim.attempt, lost)
         claim.crash(f"{lost}{writer.whereabouts}", settings.RUN_MAX_ATTEMPTS)
-    except (SourceError, TooMany) as error:
+    except (SourceError, TooMany, Unsealable) as error:
         _fail(run, claim, str(error))
     finally:
         job.done()
@@ -95,7 +96,7 @@ def _histories(
 
 def _fail(run: Run, claim: Claim, error: str) -> None:
     """As CONTRACTS.md 1.5 says, unless the spec asks for retries."""
-    wanted = run.full_spec.get("retry") or {}
+    wanted = run.shown_spec.get("retry") or {}
     tried = claim.attempt - run.crashes  # those that ended with an exception, this one with them
     if tried <= wanted.get("max", 0):
         claim.retry_later(error, jittered(wanted.get("backoff", 1.0), tried))

@@ -191,3 +191,17 @@ def test_real_traces_score_as_in_agentevals(evaluated, trace, eval_set, scores, 
     )
 
     assert [(result.score, result.status) for result in run.results.all()] == [(s, status) for s in scores]
+
+
+def test_secrets_that_cannot_be_opened_fail_the_run_and_say_what_to_do(
+    api, claim, launcher, sample, settings
+):
+    spec = {**sample["spec"], "context": {"headers": {"Authorization": "Bearer x"}}}
+    _, answer = api.post(body={"spec": spec})
+    settings.SECRET_KEY = "another one"
+
+    execute(*claim(), launcher.start())
+
+    run = Run.objects.get(pk=answer["data"]["runId"])
+    assert run.status == "failed"
+    assert "SECRET_KEY_FALLBACKS" in run.error
