@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from django.contrib.auth.decorators import login_not_required, login_required
 from django.http import HttpRequest, HttpResponseBase
+from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from runs.models import User
@@ -22,13 +23,14 @@ class SignedInRequest(HttpRequest):
 
 
 def signed_in(view: View) -> View:
-    """People who are signed in; others are sent to the sign-in page."""
+    """People who are signed in, in their time zone; others are sent to the sign-in page."""
 
     @wraps(view)
     def with_rights(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         person = cast(SignedInRequest, request)
         person.rights = cast(Rights, SimpleLazyObject(lambda: rights_of(person.user)))
-        return view(request, *args, **kwargs)
+        with timezone.override(person.user.zone):
+            return view(request, *args, **kwargs)
 
     return _mark(login_required(with_rights), "signed in")
 

@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from runs.admin import keeping, people, pipeline, record
+from runs.admin import keeping, people, pipeline, record, reviewing
 
-__all__ = ["keeping", "people", "pipeline", "record"]
+__all__ = ["keeping", "people", "pipeline", "record", "reviewing"]
 
 admin.site.site_header = "Runfolio"
 admin.site.site_title = "Runfolio admin"

@@ -3,8 +3,10 @@
 from runs.models.access import Action, Caller, NotAllowed, OwnedQuerySet, may, owner_ids, require, rights_of
 from runs.models.artifact import Artifact, put_artifact
 from runs.models.attempt import Attempt
+from runs.models.bulk import BulkJob
 from runs.models.change import Change, correction
 from runs.models.choice import Choice
+from runs.models.criterion import Criterion
 from runs.models.deletion import Extent, delete_runs, delete_session, restore_runs, restore_session
 from runs.models.event import Event, NewEvent, Usage, append_events
 from runs.models.feedback import OVERALL, Feedback, FeedbackVersion, give_feedback, withdraw_feedback
@@ -12,8 +14,10 @@ from runs.models.owner import Membership, Owner
 from runs.models.queue import Claim, claim_next, requeue
 from runs.models.result import Result, record_results
 from runs.models.retention import Deletion, RetentionPolicy
+from runs.models.review import ReviewItem, ReviewQueue
 from runs.models.rollup import Rollup, RollupDelta
 from runs.models.run import IdTaken, LeaseLost, Run, SpecConflict
+from runs.models.saved_view import SavedView
 from runs.models.search import SearchBlock, SearchDoc, SearchTerm
 from runs.models.session import Session
 from runs.models.status import FINAL, OPEN, Status
@@ -38,10 +42,12 @@ __all__ = [
     "Action",
     "Artifact",
     "Attempt",
+    "BulkJob",
     "Caller",
     "Change",
     "Choice",
     "Claim",
+    "Criterion",
     "Deletion",
     "Delivery",
     "Event",
@@ -58,9 +64,12 @@ __all__ = [
     "Queue",
     "Result",
     "RetentionPolicy",
+    "ReviewItem",
+    "ReviewQueue",
     "Rollup",
     "RollupDelta",
     "Run",
+    "SavedView",
     "SearchBlock",
     "SearchDoc",
     "SearchTerm",

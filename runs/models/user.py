@@ -2,8 +2,9 @@
 
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -15,6 +16,10 @@ from django.utils import timezone
 class User(AbstractUser):
     """A person. What they may see is in their memberships, not here."""
 
+    time_zone = models.CharField(
+        max_length=64, blank=True, default="", db_default="", help_text="Such as Europe/Berlin; empty is UTC."
+    )
+
     class Meta(AbstractUser.Meta):
         db_table = "user"
         swappable = "AUTH_USER_MODEL"
@@ -23,6 +28,14 @@ class User(AbstractUser):
     def actor(self) -> "str":
         """How the record names this person for good: a username may change, this does not."""
         return f"user:{self.pk}"
+
+    @property
+    def zone(self) -> tzinfo:
+        """In which times are shown and typed; UTC where the name is of no zone that is known here."""
+        try:
+            return ZoneInfo(self.time_zone) if self.time_zone else UTC
+        except (ValueError, OSError):
+            return UTC
 
     @property
     def display_name(self) -> str:

@@ -1,6 +1,6 @@
 """Why an evaluation is not running, and where it runs, in a sentence (issue 4, point 10)."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from runs.exact import Json
 from runs.models import Run
@@ -15,6 +15,7 @@ from runs.models.queue_view import (
     worker_of,
 )
 from runs.pages import text
+from runs.templatetags import look
 
 _REASON = 300  # characters
 
@@ -51,13 +52,13 @@ def in_list(run: Run, now: Situation, place: Place | None, last: str) -> str:
 def whereabouts(run: Run) -> str:
     """Of an evaluation that runs: which worker is at it, and at what."""
     attempt = open_attempts([run]).get(run.pk)
-    since = f" since {_clock(run.claimed_at)} UTC" if run.claimed_at else ""
+    since = f" since {_clock(run.claimed_at)}" if run.claimed_at else ""
     doing = f": {_line(attempt.doing)}" if attempt and attempt.doing else ""
     return f"Worker {_line(worker_of(run))} is at it{since}{doing}."
 
 
 def fell_silent(run: Run) -> str:
-    until = f" until {_clock(run.lease_expires_at)} UTC" if run.lease_expires_at else ""
+    until = f" until {_clock(run.lease_expires_at)}" if run.lease_expires_at else ""
     return f"Its worker fell silent: {_line(worker_of(run))} had it{until}. Another one takes it over."
 
 
@@ -72,7 +73,7 @@ def runs_of(number: int) -> str:
 
 def _pause(run: Run, last: str) -> str:
     after = f", after “{_line(last)}”" if last else ""
-    return f"Its next attempt is at {_clock(run.run_after)} UTC{after}."
+    return f"Its next attempt is at {_clock(run.run_after)}{after}."
 
 
 def _in_line(now: Situation, place: Place) -> str:
@@ -110,7 +111,7 @@ def _has_program(config: Json) -> bool:
 
 
 def _clock(at: datetime | None) -> str:
-    return f"{at.astimezone(UTC):%H:%M:%S}" if at else ""
+    return f"{look.local(at):%H:%M:%S %Z}" if at else ""
 
 
 def _line(words: str) -> str:

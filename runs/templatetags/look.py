@@ -78,8 +78,8 @@ def ago(at: datetime | None, now: datetime | None = None, suffix: str = "") -> S
 
 @register.simple_tag
 def clock(at: datetime | None) -> SafeString:
-    """The time of day in UTC, with the whole moment in its title."""
-    return SafeString("") if at is None else _time(at, f"{at.astimezone(UTC):%H:%M:%S}")
+    """The time of day in the reader's zone, with the whole moment in its title."""
+    return SafeString("") if at is None else _time(at, f"{local(at):%H:%M:%S}")
 
 
 @register.simple_tag
@@ -88,7 +88,19 @@ def moment(at: datetime | None) -> SafeString:
 
 
 def exact_time(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """The moment in the reader's zone, which it names."""
+    return f"{local(at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def local(at: datetime) -> datetime:
+    """In the reader's zone (`User.zone`, activated by runs.access), which is UTC by default."""
+    return at.astimezone(timezone.get_current_timezone())
+
+
+@register.simple_tag
+def zone_name(at: datetime | None = None) -> str:
+    """What the reader's zone is called at that moment, now by default: "UTC", "CET", "+0330"."""
+    return f"{local(at or timezone.now()):%Z}"
 
 
 def relative(at: datetime, now: datetime) -> str:
@@ -102,7 +114,8 @@ def relative(at: datetime, now: datetime) -> str:
         return f"{seconds // 3600:.0f} h"
     if seconds < 30 * 86400:
         return f"{seconds // 86400:.0f} d"
-    return f"{at.astimezone(UTC):%-d %b %Y}" if at.year != now.year else f"{at.astimezone(UTC):%-d %b}"
+    day, today = local(at), local(now)
+    return f"{day:%-d %b %Y}" if day.year != today.year else f"{day:%-d %b}"
 
 
 @register.filter
