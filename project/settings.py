@@ -102,6 +102,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "runs.middleware.RequestId",
     "django.middleware.security.SecurityMiddleware",
+    "runs.middleware.Compression",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "runs.middleware.Refusals",
     "runs.middleware.DatabaseErrors",

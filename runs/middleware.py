@@ -1,14 +1,17 @@
 """What every request passes through."""
 
+import gzip
 import logging
 import re
 import secrets
 from collections.abc import Callable
+from io import BytesIO
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.utils.cache import patch_vary_headers
 from psycopg_pool import PoolTimeout
 
 from runs import errors
@@ -63,6 +66,58 @@ class Refusals:
         if "\x00" in where or "%00" in where or _NUL_IN_COOKIE.search(request.headers.get("Cookie", "")):
             return errors.response(request, 400, "A NUL character is in the address or in a cookie.")
         return _too_large(request) if _length(request) > settings.MAX_BODY_BYTES else None
+
+
+class Compression:
+    """Sends texts compressed to those who take it, quickly rather than small; what is streamed goes as it is.
+
+    Pages hold the tokens of their forms masked anew each time, and each answer has a length of chance, so
+    that nobody guesses what is in one by how short it gets (BREACH).
+    """
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+        self._static: dict[tuple[str, str], bytes] = {}  # by path and date; as many as static files
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if not _COMPRESSED.match(response.get("Content-Type", "")) or response.has_header("Content-Encoding"):
+            return response
+        patch_vary_headers(response, ["Accept-Encoding"])
+        if request.method != "GET" or not _TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")):
+            return response
+        return self._compressed(request, response)
+
+    def _compressed(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        if isinstance(response, FileResponse):
+            if response.status_code != 200 or not request.path.startswith(settings.STATIC_URL):
+                return response
+            key = (request.path, response.get("Last-Modified", ""))
+            if key not in self._static:
+                self._static[key] = gzip.compress(b"".join(response), 9, mtime=0)
+            response.close()
+            whole = HttpResponse(self._static[key], headers=dict(response.items()))
+        elif response.streaming or len(response.content) < _WORTH_IT:
+            return response
+        else:
+            response.content = _gzipped(response.content)
+            whole = response
+        whole["Content-Encoding"] = "gzip"
+        whole["Content-Length"] = str(len(whole.content))
+        return whole
+
+
+_COMPRESSED = re.compile(r"text/(html|css|plain|javascript)|application/(json|javascript)|image/svg")
+_TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?:,|$))")
+_WORTH_IT = 500  # bytes
+
+
+def _gzipped(content: bytes) -> bytes:
+    buffer = BytesIO()
+    padding = "x" * (1 + secrets.randbelow(100))  # a file's name in the header, which nobody reads
+    with gzip.GzipFile(padding, "wb", compresslevel=1, fileobj=buffer, mtime=0) as file:
+        file.write(content)
+    return buffer.getvalue()
 
 
 class DatabaseErrors:

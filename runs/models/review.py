@@ -42,7 +42,7 @@ class OfQueueQuerySet(OwnedQuerySet["ReviewItem"]):
 
 
 class ReviewItem(models.Model):
-    """A run in a queue. Reserved, it is one person's until `reserved_until`; then whoever asks next gets it."""
+    """A run in a queue. Reserved, it is one person's until `reserved_until`; then the next asker's."""
 
     class State(models.TextChoices):
         OPEN = "open"

@@ -1,5 +1,4 @@
-"""What runs an address or a form asks for: the one reading of it that lists, bulk jobs, exports and comparisons
-share."""
+"""What runs an address or a form asks for: one reading of it for lists, jobs, exports and comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
