@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help up demo test check bench chaos lock
+.PHONY: help up demo test check bench chaos screenshots lock
 
 # No step comes before these: each makes .venv, or brings it up to date, by itself.
 
@@ -10,6 +10,7 @@ help:
 	@echo "make check  lint, format, types, missing migrations"
 	@echo "make bench  measure appends, lists, searches, deletion and the queue (PARTS=\"append queue\" for some)"
 	@echo "make chaos  disturb workers and PostgreSQL, and look for damage (MINUTES=10 PARTS=--without-fence)"
+	@echo "make screenshots  draw every page anew into docs/screenshots, light and dark, wide and narrow"
 	@echo "make lock   pin the newest releases that pyproject.toml allows"
 
 up:
@@ -31,6 +32,9 @@ MINUTES = 10
 
 chaos:
 	@exec sh project/start.sh requirements-dev.txt -m tests.chaos --minutes $(MINUTES) $(PARTS)
+
+screenshots:
+	@exec sh project/start.sh requirements-dev.txt -m tests.screenshots
 
 # On Python 3.12, the oldest that is served; the pins hold for newer ones and for all platforms.
 lock:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,18 @@ def django_db_setup() -> None:
 @pytest.fixture
 def committed_db(django_db_blocker: Any) -> Iterator[dict[str, str]]:
     """A database of its own, for what commits: threads, other processes, browsers. Gives its environment."""
+    with own_database(django_db_blocker) as settings:
+        yield settings
+
+
+@contextmanager
+def own_database(blocker: Any) -> Iterator[dict[str, str]]:
+    """The same for as long as somebody wants it, such as a module."""
     name = environment.create_database(f"test_{uuid4().hex}")
     aliases = ("default", "owner")
     before = {alias: connections.settings[alias]["NAME"] for alias in aliases}
     _use(dict.fromkeys(aliases, name))
-    with django_db_blocker.unblock():
+    with blocker.unblock():
         yield environment.environment_of(name)
         _use(before)
     environment.drop_database(name)
