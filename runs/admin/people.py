@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 
 from runs.admin.lists import BigTableAdmin
 from runs.first_start import sign_in_link
-from runs.models import Deletion, Membership, Owner, Run, Session, SignInLink, Token, User
+from runs.models import Deletion, Membership, Owner, Run, Session, SignInLink, Token, Upload, User
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -158,6 +158,29 @@ class SignInLinkAdmin(BigTableAdmin):
     def find(self, term: str) -> Q | None:
         number = super().find(term)
         return Q(user__username=term) if number is None else Q(user__username=term) | number
+
+
+@admin.register(Upload)
+class UploadAdmin(BigTableAdmin):
+    """Files that were checked and may be submitted yet; after a day they go by themselves."""
+
+    ordering = ("-id",)
+    list_display = ("name", "kind", "person", "created_at")
+    list_select_related = ("person",)
+    fields = readonly_fields = ("name", "kind", "person", "created_at")
+    search_help_text = "The whole name of a file or a person."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Upload]:
+        return super().get_queryset(request).defer("content")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Upload | None = None) -> bool:
+        return False
+
+    def find(self, term: str) -> Q | None:
+        return Q(name=term) | Q(person__username=term)
 
 
 def secret_page(

@@ -1,6 +1,11 @@
 import django.contrib.postgres.fields
+import django.db.models.functions.comparison
+import django.contrib.postgres.indexes
+import django.contrib.postgres.fields.ranges
 import django.db.models.deletion
 import django.db.models.functions.datetime
+import pgtrigger.compiler
+import pgtrigger.migrations
 import runs.models.ids
 from django.conf import settings
 from django.db import migrations, models
@@ -80,7 +85,7 @@ class Migration(migrations.Migration):
                 ('owners', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField())),
                 ('until', models.DateTimeField(help_text='Runs that were made later are not meant.')),
                 ('reason', models.TextField(blank=True, default='')),
-                ('options', models.JSONField(blank=True, default=dict)),
+                ('options', models.JSONField(blank=True, default=dict, help_text='The runs that were chosen, the queue, or the job that it undoes.')),
                 ('counted', models.PositiveIntegerField(help_text='Runs that were confirmed.')),
                 ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('done', 'Done'), ('stopped', 'Stopped'), ('failed', 'Failed')], default='queued', max_length=10)),
                 ('done_count', models.PositiveIntegerField(default=0)),
@@ -88,8 +93,7 @@ class Migration(migrations.Migration):
                 ('skipped', models.JSONField(default=dict, help_text='Why, and how many each.')),
                 ('cursor', models.TextField(blank=True, default='')),
                 ('error', models.TextField(blank=True, default='')),
-                ('worker_id', models.TextField(blank=True, default='')),
-                ('lease_expires_at', models.DateTimeField(null=True)),
+                ('worker_id', models.TextField(blank=True, default='', help_text='Who did the last of it.')),
                 ('stop_requested_at', models.DateTimeField(null=True)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('started_at', models.DateTimeField(null=True)),
@@ -123,6 +127,10 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('owner', 'key'), name='criterion_once'), models.CheckConstraint(condition=models.Q(('key', ''), _negated=True), name='criterion_has_a_key')],
             },
         ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(condition=models.Q(('deleted_at__isnull', False)), fields=['owner', '-deleted_at', '-id'], name='run_deleted_list'),
+        ),
         migrations.AddConstraint(
             model_name='reviewqueue',
             constraint=models.UniqueConstraint(fields=('owner', 'name'), name='review_queue_once'),
@@ -138,6 +146,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='reviewitem',
             index=models.Index(fields=['run'], name='review_item_run'),
+        ),
+        migrations.AddIndex(
+            model_name='reviewitem',
+            index=models.Index(condition=models.Q(('state', 'open'), _negated=True), fields=['queue', 'ended_by', 'ended_at'], name='review_item_of_person'),
         ),
         migrations.AddConstraint(
             model_name='reviewitem',
@@ -162,6 +174,41 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='savedview',
             constraint=models.UniqueConstraint(condition=models.Q(('owner__isnull', False)), fields=('owner', 'name'), name='saved_view_shared_once'),
+        ),
+        migrations.CreateModel(
+            name='Upload',
+            fields=[
+                ('id', models.UUIDField(default=runs.models.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('kind', models.CharField(choices=[('traces', 'Traces'), ('eval_set', 'Eval Set')], max_length=10)),
+                ('name', models.TextField()),
+                ('content', models.BinaryField()),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+            ],
+            options={
+                'db_table': 'upload',
+                'ordering': ['id'],
+            },
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='membership',
+            trigger=pgtrigger.compiler.Trigger(name='note_membership', sql=pgtrigger.compiler.UpsertTriggerSql(declare="DECLARE reason text := coalesce(current_setting('runfolio.reason', true), ''); correcting boolean := reason <> ''; request text := coalesce(current_setting('runfolio.request_id', true), ''); actor text := coalesce(nullif(current_setting('runfolio.actor', true), ''), 'database:' || session_user);", func="\n            IF (TG_OP = 'INSERT' AND NOT correcting)\n            OR (TG_OP = 'UPDATE' AND OLD.role IS NOT DISTINCT FROM NEW.role) THEN\n                RETURN NULL;\n            END IF;\n            INSERT INTO change (actor, reason, request_id, object_type, object_id, run_id, field, old, new)\n            VALUES (\n                actor, reason, request, TG_TABLE_NAME,\n                'user:' || coalesce(NEW.user_id, OLD.user_id)\n                    || ' owner:' || coalesce(NEW.owner_id, OLD.owner_id),\n                NULL, 'role', to_jsonb(OLD.role), to_jsonb(NEW.role)\n            );\n            RETURN NULL;\n        ", hash='68a7036519f7bf953faa2cc3dd5b6dc42e9e5de3', operation='INSERT OR UPDATE OF "role" OR DELETE', pgid='pgtrigger_note_membership_5bd32', table='membership', when='AFTER')),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='owner',
+            trigger=pgtrigger.compiler.Trigger(name='alterations', sql=pgtrigger.compiler.UpsertTriggerSql(declare="DECLARE reason text := coalesce(current_setting('runfolio.reason', true), ''); correcting boolean := reason <> ''; request text := coalesce(current_setting('runfolio.request_id', true), ''); actor text := coalesce(nullif(current_setting('runfolio.actor', true), ''), 'database:' || session_user);", func="\n            IF OLD.name IS DISTINCT FROM NEW.name AND (OLD.name IS NOT NULL AND OLD.name::text <> '') THEN\n                INSERT INTO change\n                    (actor, reason, request_id, object_type, object_id, run_id, field, old, new)\n                VALUES\n                    (actor, reason, request, TG_TABLE_NAME, OLD.id::text, NULL::uuid, 'name',\n                     to_jsonb(OLD.name), to_jsonb(NEW.name));\n            END IF;\nRETURN NULL;", hash='4e194a741b04cd0c3f136fea7c0a6da9a01e1e3c', operation='UPDATE OF "name"', pgid='pgtrigger_alterations_06719', table='owner', when='AFTER')),
+        ),
+        migrations.AddField(
+            model_name='upload',
+            name='person',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='uploads', to=settings.AUTH_USER_MODEL),
+        ),
+        migrations.AddIndex(
+            model_name='upload',
+            index=models.Index(fields=['created_at'], name='upload_age'),
+        ),
+        migrations.AddIndex(
+            model_name='session',
+            index=django.contrib.postgres.indexes.GistIndex(models.Func(django.db.models.functions.comparison.Least('created_at', 'started_at'), django.db.models.functions.comparison.Greatest('created_at', 'started_at', 'last_activity_at', 'completed_at'), django.contrib.postgres.fields.ranges.RangeBoundary(inclusive_lower=True, inclusive_upper=True), function='TSTZRANGE', output_field=django.contrib.postgres.fields.ranges.DateTimeRangeField()), name='session_lasted'),
         ),
         migrations.RunSQL(
             """

@@ -29,8 +29,10 @@ from runs.models.transition import (
     merge_metadata,
     request_cancel,
     retry,
+    retry_once,
     transition,
 )
+from runs.models.upload import Upload
 from runs.models.user import SignInLink, User
 from runs.models.webhook import Delivery, Webhook
 from runs.models.workers import Queue, Worker
@@ -78,6 +80,7 @@ __all__ = [
     "SpecConflict",
     "Status",
     "Token",
+    "Upload",
     "Usage",
     "User",
     "Webhook",
@@ -102,6 +105,7 @@ __all__ = [
     "restore_runs",
     "restore_session",
     "retry",
+    "retry_once",
     "rights_of",
     "transition",
     "withdraw_feedback",

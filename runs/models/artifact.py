@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import models, transaction
@@ -62,12 +63,14 @@ def put_artifact(
     append: bool = False,
     last_chunk: bool = True,
     past: bool = False,
+    at: datetime | None = None,
 ) -> Artifact | None:
     """Keeps an artifact under its id, instead of the one that was there; the run's counts follow.
 
     With `append` the parts come behind those that are there; until the `last_chunk` it is not complete
     (A2A's words). A final run keeps what it has: None, and the artifact is in the event `late_write`
-    (CONTRACTS.md 4.2), unless it is `past`, history from elsewhere.
+    (CONTRACTS.md 4.2), unless it is `past`, history from elsewhere. `at` is when a new one was made: now,
+    unless it comes from elsewhere.
     """
     with transaction.atomic():
         held = Run.objects.select_for_update(of=("self",)).only("status").get(pk=run.pk)
@@ -81,7 +84,10 @@ def put_artifact(
             name, media_type = name or before.name, media_type or before.media_type
         fields = {**_fields(name, parts or [], content, media_type), "complete": last_chunk}
         artifact, made = Artifact.objects.update_or_create(
-            run=run, artifact_id=clean_text(artifact_id), defaults=fields
+            run=run,
+            artifact_id=clean_text(artifact_id),
+            defaults=fields,
+            create_defaults={**fields, "created_at": at or Now()},
         )
         Run.objects.filter(pk=run.pk).update(
             artifact_count=F("artifact_count") + int(made),

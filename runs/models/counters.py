@@ -62,6 +62,11 @@ def repair(owner: Owner | None = None) -> Iterator[Difference]:
     yield from _repair_choices(owner)
 
 
+def recount(run: Run) -> None:
+    """Makes true what lists show of this run, whose rows the caller has just written."""
+    _repair(Run, _wrong_runs, run.pk)
+
+
 def _repair(model: type[Run] | type[Session], wrong: "Wrong", pk: Any) -> list[Difference]:
     """Counts again under the row's lock, which every writer takes; one row, so that nobody can deadlock."""
     with transaction.atomic():
@@ -125,7 +130,8 @@ _RUNS = f"""
             SELECT avg(score) AS score, {_STATUSES} FROM result WHERE run_id = run.id
         ) AS results
         CROSS JOIN LATERAL (
-            SELECT count(rating) AS number, avg(rating)::float8 AS average FROM feedback WHERE run_id = run.id
+            SELECT count(rating) AS number, avg(rating)::float8 AS average
+            FROM feedback WHERE run_id = run.id AND criterion = 'overall'
         ) AS ratings
         WHERE run.id = ANY(%(ids)s)
     ) AS compared

@@ -145,6 +145,17 @@ def append_events(
         return _append(run, [event for event in batch if event.event_id not in there], hold, past, then)
 
 
+def recorded_event(run: Run, new: NewEvent, seq: int, created_at: datetime) -> Event:
+    """An event as another Runfolio recorded it, a late write with what it would have been; not saved."""
+    if new.kind != Event.Kind.LATE_WRITE or not isinstance(new.payload, dict):
+        row = _row(run, new)
+    else:
+        row = _row(run, replace(new, payload=new.payload.get("payload")))  # whose size counts
+        row.payload, row.payload_exact = split_exact(new.payload)
+    row.seq, row.created_at = seq, created_at
+    return row
+
+
 def _each_id_once(new: Sequence[NewEvent]) -> list[NewEvent]:
     """As PostgreSQL can hold them; an empty id is none."""
     seen: set[str] = set()

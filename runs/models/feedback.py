@@ -1,11 +1,12 @@
 """Feedback: what one person or client said of one run."""
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import models, transaction
-from django.db.models import Avg, Count, Q
+from django.db.models import Avg, Count, Q, QuerySet
 from django.db.models.functions import Now
 
 from runs.exact import Json, clean_text, split_exact
@@ -105,6 +106,35 @@ def give_feedback(
     return _keep(run, author, criterion, at, said)
 
 
+def rate(
+    run: Run,
+    author: User | Token,
+    ratings: Mapping[str, int],
+    comment: str | None = None,
+    about: str = OVERALL,
+) -> None:
+    """Keeps the author's ratings by criterion, and their comment, which stands with the criterion `about`.
+
+    What they have said already is not said again, so that a form that is posted twice is one submission.
+    Without a comment theirs stays. Raises ValueError as give_feedback does.
+    """
+    with transaction.atomic():
+        _hold(run)
+        said = {one.criterion: one for one in feedback_of(run, author)}
+        for criterion in {about: None, **ratings}:
+            was = said.get(criterion)
+            before = (was.rating, was.comment) if was else (None, "")
+            words = comment if criterion == about and comment is not None else before[1]
+            now = (ratings.get(criterion, before[0]), clean_text(words))
+            if now != before:
+                give_feedback(run, author, *now, criterion, was.metadata if was else None)
+
+
+def feedback_of(run: Run, author: User | Token) -> QuerySet[Feedback]:
+    """What the author has said of the run and not withdrawn, a row for each criterion."""
+    return Feedback.objects.filter(run=run, author=author.actor, withdrawn_at=None)
+
+
 def withdraw_feedback(run: Run, author: User | Token, criterion: str = OVERALL) -> bool:
     """Takes the author's rating back; what was said stays among the versions. False: there is none."""
     given = Feedback.objects.filter(
@@ -127,8 +157,7 @@ def _keep(
     when = at or Now()
     current = {**said, "author_name": author.display_name, "withdrawn_at": when if withdrawn else None}
     with transaction.atomic():
-        # Locked, so that two ratings at once do not leave an average that knows of one.
-        Run.objects.select_for_update(of=("self",)).only("pk").get(pk=run.pk)
+        _hold(run)
         feedback, made = Feedback.objects.get_or_create(
             run=run,
             author=author.actor,
@@ -143,9 +172,14 @@ def _keep(
     return feedback
 
 
+def _hold(run: Run) -> None:
+    """Locks the run, so that two ratings at once do not leave an average that knows of one."""
+    Run.objects.select_for_update(of=("self",)).only("pk").get(pk=run.pk)
+
+
 def count_ratings(run: Run) -> None:
-    """Makes the run's average and count of ratings true."""
-    rated = Feedback.objects.filter(run=run, rating__isnull=False)
+    """Makes the average and the count of the run's overall ratings true; other criteria are beside them."""
+    rated = Feedback.objects.filter(run=run, criterion=OVERALL, rating__isnull=False)
     totals = rated.aggregate(average=Avg("rating"), count=Count("pk"))
     average = totals["average"]
     Run.objects.filter(pk=run.pk).update(

@@ -84,9 +84,12 @@ class Plan:
         return since & Q(created_at__lt=self.until) if self.until else since
 
 
-def plan_of(query: Query, caller: Caller) -> Plan:
-    """What `caller` may see of what `query` asks for. Raises QueryError where it asks for no word at all."""
-    plan = Plan(owners=owners_seen(caller))
+def plan_of(query: Query, caller: Caller, owners: frozenset[int] | None = None) -> Plan:
+    """What `caller` may see of what `query` asks for; `owners` are those that they see, where that is known.
+
+    Raises QueryError where it asks for no word at all.
+    """
+    plan = Plan(owners=owners_seen(caller) if owners is None else owners)
     for condition in query.conditions:
         plan = _narrowed(plan, condition, caller)
     return plan

@@ -52,13 +52,19 @@ class Found:
 
 
 def find_runs(
-    query: Query, caller: Caller, after: Cursor | None = None, size: int = 50, patience: float | None = None
+    query: Query,
+    caller: Caller,
+    after: Cursor | None = None,
+    size: int = 50,
+    patience: float | None = None,
+    owners: frozenset[int] | None = None,
 ) -> Found:
     """A page of what `caller` may see of what `query` asks for, newest first.
 
-    Raises QueryError for a query that asks for words and has none.
+    `owners` are those that they see, where that is known. Raises QueryError for a query that asks for words
+    and has none.
     """
-    plan = plan_of(query, caller)
+    plan = plan_of(query, caller, owners)
     if plan.is_hopeless:
         return Found([], None)
     if not (plan.rows or plan.sought or plan.shunned) and len(ranges_of(plan)) <= MOST_RANGES:
@@ -86,16 +92,24 @@ type _Item = tuple[datetime, UUID, bool]
 
 
 def _searched(plan: Plan, after: Cursor | None, size: int, until: float) -> Found:
+    found, end = places_of(plan, after, size, until)
+    if end is not None:
+        return Found(_loaded(found), end, is_cut=True)
+    return _page(_loaded(found), size)
+
+
+def places_of(plan: Plan, after: Cursor | None, size: int, until: float) -> tuple[list[Place], Cursor | None]:
+    """Up to `size` + 1 of the plan's runs, newest first, by searching; and where time was up, if it was."""
     each = [replace(plan, owners=frozenset({owner})) for owner in sorted(plan.owners)]
     streams = [_by_blocks(one, after, until) if one.sought else _by_rows(one, after, until) for one in each]
     found: list[Place] = []
     for at, run_id, is_end in heapq.merge(*streams, reverse=True):
         if is_end:  # what other owners have up to here has come before it
-            return Found(_loaded(found), Cursor(at, run_id), is_cut=True)
+            return found, Cursor(at, run_id)
         found.append((at, run_id))
         if len(found) > size:
             break
-    return _page(_loaded(found), size)
+    return found, None
 
 
 def _loaded(places: Sequence[Place]) -> list[Run]:

@@ -5,6 +5,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from runs.models import triggers
+
 
 class Owner(models.Model):
     """Whose data a session is (DESIGN.md 2)."""
@@ -18,6 +20,7 @@ class Owner(models.Model):
     class Meta:
         db_table = "owner"
         ordering = ["name"]
+        triggers = [triggers.alterations("alterations", ["name"])]
 
     def __str__(self) -> str:
         return self.name
@@ -44,6 +47,7 @@ class Membership(models.Model):
                 condition=Q(role__in=["viewer", "reviewer", "operator", "admin"]), name="membership_role"
             ),
         ]
+        triggers = [triggers.note_membership()]
 
     def __str__(self) -> str:
         return f"{self.user}, {self.role} of {self.owner}"

@@ -148,7 +148,7 @@ def due_anyhow(now: datetime, **of: Any) -> list[Due]:
         Due(EXPIRED, runs.filter(_has_expired(now)).exclude(deleted), "expires_at"),
         Due(
             SESSION_EXPIRED,
-            runs.filter(session__in=expired_sessions(now), status__in=FINAL)
+            runs.filter(session__in=expired_sessions(now).filter(**of), status__in=FINAL)
             .exclude(deleted)
             .exclude(_has_expired(now)),
             "created_at",

@@ -334,6 +334,11 @@ class Run(models.Model):
             models.Index(  # what is to be purged
                 fields=["deleted_at", "id"], name="run_deleted", condition=Q(deleted_at__isnull=False)
             ),
+            models.Index(  # what its owner may restore
+                fields=["owner", "-deleted_at", "-id"],
+                name="run_deleted_list",
+                condition=Q(deleted_at__isnull=False),
+            ),
             models.Index(
                 fields=["expires_at", "id"], name="run_expiry", condition=Q(expires_at__isnull=False)
             ),

@@ -1,11 +1,16 @@
 """Sessions: conversations."""
 
-from typing import ClassVar
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Self
+from uuid import UUID
 
-from django.contrib.postgres.indexes import GinIndex
-from django.db import models
-from django.db.models import Q
-from django.db.models.functions import Now, TruncSecond
+from django.contrib.postgres.fields import DateTimeRangeField, RangeBoundary
+from django.contrib.postgres.indexes import GinIndex, GistIndex
+from django.db import connection, models
+from django.db.models import Func, Q
+from django.db.models.functions import Greatest, Least, Now, TruncSecond
 
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
@@ -14,9 +19,31 @@ from runs.models.owner import Owner
 
 KEY_LENGTH = 500  # characters; an index entry of PostgreSQL has a limit
 
+# From when to when a conversation went on; never the wrong way around, whatever its clients' clocks said.
+LASTED = Func(
+    Least("created_at", "started_at"),
+    Greatest("created_at", "started_at", "last_activity_at", "completed_at"),
+    RangeBoundary(inclusive_lower=True, inclusive_upper=True),
+    function="TSTZRANGE",
+    output_field=DateTimeRangeField(),
+)
+
 
 class SessionQuerySet(OwnedQuerySet["Session"]):
     deleted_path = "deleted_at"
+
+    def lasting_into(self, since: datetime | None, until: datetime | None) -> Self:
+        """Those that were going on at some time from `since` on and before `until`, whenever they began."""
+        if since is None and until is None:
+            return self
+        return self.alias(lasted=LASTED).filter(lasted__overlap=(since, until))
+
+    def named(self, words: str) -> Self:
+        """Those that have each of the words in their title or key."""
+        found = self
+        for word in words.split():
+            found = found.filter(Q(title__icontains=word) | Q(key__icontains=word))
+        return found
 
     def open(self, owner: Owner, source: str, key: str, agent: str = "") -> "Session":
         """The session that its client calls `key` (at most KEY_LENGTH characters), made if it is new.
@@ -71,6 +98,8 @@ class Session(models.Model):
             ),
             models.Index(fields=["-created_at", "-id"], name="session_newest"),
             GinIndex(fields=["metadata"], name="session_metadata"),
+            # lasting_into. With the deleted ones: of a partial index PostgreSQL keeps no figures.
+            GistIndex(LASTED, name="session_lasted"),
             # What is to be purged: models.retention.
             models.Index(
                 fields=["deleted_at", "id"], name="session_deleted", condition=Q(deleted_at__isnull=False)
@@ -91,3 +120,37 @@ class Session(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """What a session's newest runs say of it: how the last one stands, and how they are rated.
+
+    `rating_average` is over all `rating_count` ratings of the newest LOOKED_AT runs.
+    """
+
+    status: str
+    rating_average: float | None
+    rating_count: int
+
+
+LOOKED_AT = 50  # runs of each session
+
+
+def latest_runs(sessions: Collection[Session]) -> dict[UUID, Latest]:
+    """In one statement, however many runs the sessions have; one without runs has none."""
+    with connection.cursor() as cursor:
+        owners = sorted({session.owner_id for session in sessions})
+        cursor.execute(_LATEST, {"sessions": [session.pk for session in sessions], "owners": owners})
+        return {session: Latest(*said) for session, *said in cursor.fetchall()}
+
+
+_LATEST = f"""
+    SELECT chosen.id, (array_agg(newest.status ORDER BY newest.created_at DESC, newest.id DESC))[1],
+        sum(rating_average * rating_count) / nullif(sum(rating_count), 0), sum(rating_count)
+    FROM unnest(%(sessions)s::uuid[]) AS chosen (id) CROSS JOIN LATERAL (
+        SELECT id, created_at, status, rating_average, rating_count FROM run
+        WHERE session_id = chosen.id AND owner_id = ANY(%(owners)s) AND deleted_at IS NULL
+        ORDER BY created_at DESC, id DESC LIMIT {LOOKED_AT}
+    ) AS newest GROUP BY chosen.id
+"""

@@ -6,6 +6,7 @@ and is kept as an event `late_write` (CONTRACTS.md 4.2).
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -13,7 +14,7 @@ from django.db.models.functions import Coalesce, Now
 
 from runs.exact import Json, clean_text, split_exact
 from runs.models.event import Event, NewEvent, append_events
-from runs.models.run import Run, index_run
+from runs.models.run import Run, SpecConflict, index_run
 from runs.models.status import FINAL, OPEN, Status, moved
 
 
@@ -129,7 +130,7 @@ def force_cancel(run: Run, by: str, reason: str) -> bool:
     return bool(ended) or run.status == Status.CANCELLED
 
 
-def retry(run: Run, by: str, reason: str = "") -> Run:
+def retry(run: Run, by: str, reason: str = "", run_id: UUID | None = None) -> Run:
     """Queues an evaluation of the same spec in the same session, linked to `run`, which stays as it ended.
 
     Raises ValueError for a task, and for an evaluation that is open: it is still being tried.
@@ -139,12 +140,24 @@ def retry(run: Run, by: str, reason: str = "") -> Run:
     why = f"retry of {run.pk}: {reason}" if reason else f"retry of {run.pk}"
     with transaction.atomic():
         again = Run.objects.submit(
-            run.owner, run.full_spec, title=run.title, session=run.session, priority=run.priority
+            run.owner, run.full_spec, run_id, title=run.title, session=run.session, priority=run.priority
         )
         _this(again).update(retried=run, judged=run.judged_id)
         append_events(again, [_state({"to": again.status, "by": by, "reason": why})])
     again.refresh_from_db()
     return again
+
+
+def retry_once(run: Run, by: str, reason: str, run_id: UUID) -> Run:
+    """The same, as the run of this id, unless it is there already or another retry is still open: then that
+    one comes back. Raises SpecConflict where the id is of a run that is no retry of this one."""
+    with transaction.atomic():
+        _locked(run)
+        again = Run.objects.filter(retried=run, deleted_at=None)
+        there = again.filter(pk=run_id).first() or again.filter(status__in=OPEN).newest_first().first()
+        if there is None and Run.objects.filter(pk=run_id).exists():
+            raise SpecConflict(None)
+        return there or retry(run, by, reason, run_id)
 
 
 def _this(run: Run) -> QuerySet[Run]:

@@ -47,6 +47,33 @@ def final_needs_reason() -> pgtrigger.Trigger:
     )
 
 
+def note_membership() -> pgtrigger.Trigger:
+    """Records a `change` when a person's role is altered or taken, and when somebody gives one for a reason.
+
+    The id says whose role for whom: `user:7 owner:3`.
+    """
+    return pgtrigger.Trigger(
+        name="note_membership",
+        operation=pgtrigger.Insert | pgtrigger.UpdateOf("role") | pgtrigger.Delete,
+        when=pgtrigger.After,
+        declare=_SAID_BY,
+        func="""
+            IF (TG_OP = 'INSERT' AND NOT correcting)
+            OR (TG_OP = 'UPDATE' AND OLD.role IS NOT DISTINCT FROM NEW.role) THEN
+                RETURN NULL;
+            END IF;
+            INSERT INTO change (actor, reason, request_id, object_type, object_id, run_id, field, old, new)
+            VALUES (
+                actor, reason, request, TG_TABLE_NAME,
+                'user:' || coalesce(NEW.user_id, OLD.user_id)
+                    || ' owner:' || coalesce(NEW.owner_id, OLD.owner_id),
+                NULL, 'role', to_jsonb(OLD.role), to_jsonb(NEW.role)
+            );
+            RETURN NULL;
+        """,
+    )
+
+
 def append_only() -> pgtrigger.Trigger:
     """Rows that are written once: history, changes, versions of feedback. Only purging takes them away."""
     return pgtrigger.Trigger(
@@ -170,6 +197,18 @@ _FIND_BLOCK = """
 """
 
 
+# Who says so, why, and in which request (models.change.correction).
+_SAID_BY = [
+    ("reason", "text := coalesce(current_setting('runfolio.reason', true), '')"),
+    ("correcting", "boolean := reason <> ''"),
+    ("request", "text := coalesce(current_setting('runfolio.request_id', true), '')"),
+    (
+        "actor",
+        "text := coalesce(nullif(current_setting('runfolio.actor', true), ''), 'database:' || session_user)",
+    ),
+]
+
+
 def _changes(name: str, columns: list[str], run: str, condition: str, only_if: str = "") -> pgtrigger.Trigger:
     """Fires only where a column stands in the UPDATE: a heartbeat must not unpack a spec of 50 MB."""
     return pgtrigger.Trigger(
@@ -177,16 +216,7 @@ def _changes(name: str, columns: list[str], run: str, condition: str, only_if: s
         operation=pgtrigger.UpdateOf(*columns),
         when=pgtrigger.After,
         condition=pgtrigger.Condition(only_if) if only_if else None,
-        declare=[
-            ("reason", "text := coalesce(current_setting('runfolio.reason', true), '')"),
-            ("correcting", "boolean := reason <> ''"),
-            ("request", "text := coalesce(current_setting('runfolio.request_id', true), '')"),
-            (
-                "actor",
-                "text := coalesce(nullif(current_setting('runfolio.actor', true), ''),"
-                " 'database:' || session_user)",
-            ),
-        ],
+        declare=_SAID_BY,
         func="\n".join(_compare(column, run, condition.format(column)) for column in columns)
         + "\nRETURN NULL;",
     )
