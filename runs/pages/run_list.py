@@ -1,180 +1,119 @@
 """The runs: filtered, newest first, with the rating in the row."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
-from django import forms
 from django.conf import settings
-from django.http import HttpResponse, QueryDict
-from django.shortcuts import render
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
-from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.http import HttpResponseClientRefresh, push_url, reswap, retarget
 
 from runs import access
 from runs.access import SignedInRequest
-from runs.models import Owner, Run, Status, User, owner_ids
+from runs.models import Action, Run, SavedView, Status
+from runs.models.bulk import NEEDS, BulkJob
 from runs.models.listing import Found, find_runs
-from runs.pages.parts import find_run, render_part, unchanged, wants
-from runs.pages.run_table import PAGE, cursor_of, page_of, row_of
-from runs.query import Condition, OneOf, Problem, Query, QueryError, parse
+from runs.models.paging import Cursor
+from runs.models.tally import newer_than
+from runs.pages.asked import OLDER, Asked, Links, asked, beside, beside_list
+from runs.pages.chips import chips
+from runs.pages.completion import mistakes_in
+from runs.pages.jinja import draw
+from runs.pages.parts import render_part, unchanged, visible_runs, wants
+from runs.pages.peek import peeked
+from runs.pages.run_table import (
+    COLUMNS,
+    PAGE,
+    Columns,
+    Page,
+    cursor_of,
+    draw_rows,
+    page_of,
+    rows_of,
+)
+from runs.pages.strip import draw_legend, draw_strip
+from runs.pages.views import lost_columns, tabs, view_address
+from runs.query import QueryError
 
-# Fields that can be turned around ("is not").
-NEGATABLE = ("status", "kind", "agent", "session", "owner")
-_FIELDS = {"run": "id"}  # where the language has another word
-
-
-class RunFilterForm(forms.Form):
-    """The query string of the list. What cannot be read is left out, and named in `ignored`."""
-
-    status = forms.MultipleChoiceField(choices=Status.choices, required=False)
-    kind = forms.ChoiceField(choices=[("", "Any"), *Run.Kind.choices], required=False, label="Kind")
-    agent = forms.CharField(required=False, max_length=500, label="Agent")
-    session = forms.CharField(required=False, max_length=500, label="Session", help_text="its key, in full")
-    owner = forms.ModelChoiceField(Owner.objects.none(), required=False, label="Owner", empty_label="Any")
-    run = forms.CharField(required=False, max_length=36, label="Run id", help_text="its beginning is enough")
-    q = forms.CharField(required=False, label="Search", strip=False)
-
-    def __init__(self, data: QueryDict, user: User) -> None:
-        super().__init__(data)
-        self.problems: Sequence[Problem] = ()
-        owners = list(Owner.objects.filter(pk__in=owner_ids(user)))
-        self.fields["owner"] = _OwnerField(owners)
-        self.user = user
-        self.several_owners = len(owners) > 1
-        self.full_clean()
-        self.negated = [name for name in data.getlist("not") if name in NEGATABLE]
-
-    def clean_run(self) -> str:
-        """The digits that the id begins with."""
-        prefix = self.cleaned_data["run"].replace("-", "").lower()
-        if prefix.strip("0123456789abcdef"):
-            raise forms.ValidationError("a run id has 32 hexadecimal digits")
-        return prefix
-
-    def clean_q(self) -> Query:
-        try:
-            return parse(self.cleaned_data["q"], timezone.now())
-        except QueryError as error:
-            self.problems = error.problems
-            return Query()
-
-    @property
-    def ignored(self) -> list[str]:
-        """A sentence for each part of the address that is not a filter."""
-        wrong = [f"{name} “{', '.join(self.data.getlist(name))[:60]}”" for name in self.errors]  # type: ignore[attr-defined]
-        unknown = set(self.data) - {*self.fields, "not", "after"}
-        return [*wrong, *sorted(name[:60] for name in unknown)]
-
-    @property
-    def others(self) -> list[tuple[str, str]]:
-        """What the address says beside the search and the page."""
-        names = (name for name in self.data if name not in ("q", "after"))
-        return [(name, value) for name in names for value in self.data.getlist(name)]  # type: ignore[attr-defined]
-
-    @property
-    def mistakes(self) -> list[dict[str, str]]:
-        """Each of the search's problems with the piece of text that it is about."""
-        text = self.data.get("q", "")
-        return [{"text": text[one.start : one.end], "message": one.message} for one in self.problems]
-
-    @property
-    def query(self) -> Query:
-        """All that is asked, in the one language of queries."""
-        chosen = (
-            Condition(OneOf(_FIELDS.get(name, name), values), name in self.negated)
-            for name, values in self._values()
-        )
-        return Query((*chosen, *(self.cleaned_data.get("q") or Query()).conditions))
-
-    def _values(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        given = self.cleaned_data
-        if given.get("status"):
-            yield "status", tuple(given["status"])
-        for name in ("kind", "agent", "session", "run"):
-            if given.get(name):
-                yield name, (given[name],)
-        if given.get("owner"):
-            yield "owner", (given["owner"].name,)
-
-
-class _OwnerField(forms.TypedChoiceField):
-    """Choices from a list that is already here: no query of its own."""
-
-    def __init__(self, owners: list[Owner]) -> None:
-        by_id = {str(owner.pk): owner for owner in owners}
-        choices = [("", "Any"), *((key, owner.name) for key, owner in by_id.items())]
-        super().__init__(choices=choices, coerce=by_id.get, required=False, empty_value=None, label="Owner")
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """One part of the filter that is on, with the addresses that take it away or turn it around."""
-
-    name: str
-    words: str
-    negated: bool
-    without: str
-    turned: str
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A status of the legend: its address adds it to the filter, or takes it out again."""
-
-    value: str
-    chosen: bool
-    address: str
+_TEMPLATE = "runs/run_list.html"
+_UNDERSTOOD = frozenset(("q", "after", "columns", "view", "peek", "select", "strip", *OLDER))
+_ACTIONS = (BulkJob.Action.CANCEL, BulkJob.Action.RETRY, BulkJob.Action.REVIEW, BulkJob.Action.DELETE)
+# For those who do not know the language: what they choose is added to the query.
+_FILTERS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
+    ("status", "Status", Status.choices),
+    ("kind", "Kind", Run.Kind.choices),
+    ("agent", "Agent, its whole name", ()),
+    ("session", "Session, its whole key", ()),
+    ("run", "Run id, or how it begins", ()),
+)
+_LIVE = 60  # rows that one poll follows
+_NEWER = 100  # newer runs that are counted
 
 
 @access.signed_in
 @require_safe
 def run_list(request: SignedInRequest) -> HttpResponse:
-    filters = RunFilterForm(request.GET, request.user)
-    page = page_of(_found(request, filters), request.user, timezone.now())
+    if view := _view_alone(request):
+        return redirect(view_address(view))
+    wanted, found = _found(request, asked(request.GET, request.user))
+    links = Links(wanted.query, **beside(request.GET))
+    page = _page(request, found, links)
+    if wants(request, "rows"):  # the next rows, to be appended
+        return render_part(request, _TEMPLATE, _rows(request, page), part="rows", target="rows")
+    if wants(request, "list") and wanted.problems:  # the page goes on showing what it shows
+        return _mistakes(request, wanted)
     if not page.rows and not request.GET and not Run.objects.visible_to(request.user).exists():
         return _first_run(request)
-    context = {
-        "place": "runs",
-        "page": page,
-        "filters": filters,
-        "chips": _chips(filters),
-        "legend": _legend(filters),
-        "older": _address(request.GET, after=str(page.older)) if page.older else None,
-        "newest": _address(request.GET, after=None) if "after" in request.GET else None,
-        "several_owners": filters.several_owners,
-        "without_search": _address(request.GET, q=None, after=None),
-        "here": request.get_full_path(),
-    }
-    if wants(request, "rows"):  # the next rows, to be appended
-        return render_part(request, "runs/run_list.html", context, part="rows", target="rows")
-    return render_part(request, "runs/run_list.html", context, part="list", target="list")
-
-
-def _found(request: SignedInRequest, filters: RunFilterForm) -> Found:
-    """Nothing while the query has mistakes: a list that ignores them would be taken for its answer."""
-    try:
-        if not filters.problems:
-            return find_runs(filters.query, request.user, cursor_of(request), PAGE)
-    except QueryError as error:  # words without a letter, which only the search can tell
-        filters.problems = error.problems
-    return Found([], None)
+    context = {**_rows(request, page), **_tools(request, wanted, links, page)}
+    response = render_part(request, _TEMPLATE, context, part="list", target="list")
+    return push_url(response, links.asking(links.query)) if wants(request, "list") else response
 
 
 @access.signed_in
 @require_safe
-def run_row(request: SignedInRequest, run_id: UUID) -> HttpResponse:
-    """A row that polls itself; 204 while it looks as it did."""
-    row = row_of(find_run(request, run_id), request.user)
-    if row.version == request.GET.get("v"):
+def live_rows(request: SignedInRequest) -> HttpResponse:
+    """Those of the rows that a page shows which look different by now; 204 where none does.
+
+    Answers 286, which ends htmx's polling, once none of them moves any more.
+    """
+    shown = dict(one.partition(".")[::2] for one in request.GET.getlist("live")[:_LIVE])
+    runs = list(visible_runs(request).filter(pk__in=filter(None, map(_uuid, shown))))
+    rows = rows_of(runs, request.user, timezone.now())
+    moved = [row for row in rows if row.version != shown[row.run.pk.hex]]
+    status = 200 if any(row.is_live for row in rows) else 286
+    if not moved and status == 200:
         return unchanged()
-    several_owners = len(owner_ids(request.user)) > 1
-    context = {"row": row, "here": reverse("run_list"), "several_owners": several_owners}
-    return render(request, "runs/run_list.html#row", context)
+    page = Page(
+        moved,
+        None,
+        links=Links(asked(request.GET, request.user).query, **beside(request.GET)),
+        columns=Columns.read(request.GET.getlist("columns")),
+        picks="picks" in request.GET,
+    )
+    return HttpResponse(draw_rows(request, page, request.GET.get("here", "/"), oob=True), status=status)
+
+
+@access.signed_in
+@require_safe
+def newer_runs(request: SignedInRequest) -> HttpResponse:
+    """How many came after what the page shows; 204 where that is as many as it says already."""
+    wanted, since = asked(request.GET, request.user), cursor_of(request)
+    if since is None or wanted.problems:
+        return unchanged()
+    count = newer_than(wanted.query, request.user, since, _NEWER)
+    if not count or str(count) == request.GET.get("known"):
+        return unchanged()
+    links = Links(wanted.query, **beside(request.GET))
+    newest = links.asking(links.query)
+    context = {"since": since, "count": count, "most": _NEWER, "newest": newest}
+    return render(request, "runs/newer.html", context)
 
 
 @access.signed_in
@@ -196,53 +135,98 @@ def _first_run(request: SignedInRequest) -> HttpResponse:
     return render(request, "runs/first_run.html", context)
 
 
-def _chips(filters: RunFilterForm) -> list[Chip]:
-    return [_chip(filters, name) for name in (*NEGATABLE, "run") if filters.cleaned_data.get(name)]
+def _view_alone(request: SignedInRequest) -> SavedView | None:
+    """The saved view that an address names without saying what it asks for."""
+    number = request.GET.get("view", "")
+    if len(request.GET) > 1 or not number.isdecimal() or len(number) > 18:
+        return None
+    return SavedView.objects.find(request.user, int(number))
 
 
-def _chip(filters: RunFilterForm, name: str) -> Chip:
-    data, negated = filters.data, name in filters.negated
-    if name == "status":
-        words = " or ".join(str(Status(value).label).lower() for value in filters.cleaned_data["status"])
-    elif name == "owner":
-        words = filters.cleaned_data["owner"].name
-    else:
-        words = data[name]
-    others = [other for other in filters.negated if other != name]
-    return Chip(
-        name=str(filters.fields[name].label or name).lower(),
-        words=words,
-        negated=negated,
-        without=_address(data, **{name: None, "not": others, "after": None}),
-        turned=""
-        if name == "run"
-        else _address(data, **{"not": others if negated else [*others, name]}, after=None),
+def _found(request: SignedInRequest, wanted: Asked) -> tuple[Asked, Found]:
+    """Nothing while the query has mistakes: a list that ignores them would be taken for its answer."""
+    try:
+        if not wanted.problems:
+            owners = request.rights[Action.VIEW]
+            return wanted, find_runs(wanted.query, request.user, cursor_of(request), PAGE, owners=owners)
+    except QueryError as error:  # words without a letter, which only the search can tell
+        wanted = replace(wanted, problems=error.problems)
+    return wanted, Found([], None)
+
+
+def _page(request: SignedInRequest, found: Found, links: Links) -> Page:
+    return replace(
+        page_of(found, request.user, timezone.now()),
+        links=links,
+        columns=Columns.read(request.GET.getlist("columns")),
+        picks=True,
+        all_picked=request.GET.get("select") == "all",
     )
 
 
-def _legend(filters: RunFilterForm) -> list[Choice]:
-    chosen = filters.cleaned_data.get("status", [])
-    order = ["succeeded", "failed", "cancelled", "running", "input_required", "queued", "paused"]
-    return [
-        Choice(
-            value,
-            value in chosen,
-            _address(
-                filters.data,
-                status=[one for one in order if (one in chosen) != (one == value)],
-                after=None,
-            ),
-        )
-        for value in order
-    ]
+def _rows(request: SignedInRequest, page: Page) -> dict[str, Any]:
+    """What the rows need, those of the first page and those that are appended."""
+    select = {"select": "all"} if page.all_picked else {}
+    older = page.links.asking(page.links.query, after=str(page.older), **select) if page.older else None
+    return {"page": page, "older": older, "here": page.links.asking(page.links.query)}
 
 
-def _address(data: Any, **changes: Any) -> str:
-    """This page with another query string; None or an empty list takes a parameter out."""
-    query = {name: values for name, values in data.lists() if name not in changes}
-    for name, value in changes.items():
-        if value:
-            query[name] = value if isinstance(value, list) else [value]
-    query = {name: [one for one in values if one] for name, values in query.items()}
-    encoded = urlencode(query, doseq=True)
-    return f"{reverse('run_list')}?{encoded}" if encoded else reverse("run_list")
+def _tools(request: SignedInRequest, wanted: Asked, links: Links, page: Page) -> dict[str, Any]:
+    """What stands above and beside the rows."""
+    query, columns = links.query, page.columns
+    newest = page.rows[0].run if page.rows and "after" not in request.GET else None
+    since = newest and str(Cursor(newest.created_at, newest.pk))
+    views = SavedView.objects.seen_by(request.user, request.rights[Action.VIEW])
+    return {
+        "place": "runs",
+        "text": wanted.text,
+        "links": links,
+        "mistakes": mistakes_in(wanted.text, wanted.problems),
+        "ignored": [*wanted.ignored, *sorted(name[:60] for name in set(request.GET) - _UNDERSTOOD)],
+        "chips": chips(links),
+        "has_strip": "strip" in request.GET,
+        "strip": draw_strip(request, wanted, links) if "strip" in request.GET else draw_legend(links),
+        "filters": _filter_fields(),
+        "columns": [(name, label, name in columns.shown) for name, label in COLUMNS.items()],
+        "lost": lost_columns(request.GET.getlist("columns")),
+        "tabs": tabs(request, views, wanted.text, columns),
+        "newest": links.asking(query) if "after" in request.GET else None,
+        "actions": _actions(request),
+        "also": wants(request, "list"),
+        "peek": None if wants(request, "list") else peeked(request),
+        "to": {
+            "all": reverse("run_list"),
+            "usual": links.asking(query, columns=""),
+            "everything": links.asking(query, select="all"),
+            "none": links.asking(query),
+            "strip": beside_list(reverse("strip"), links),
+            "with_strip": links.asking(query, strip="1"),
+            "newer": since and beside_list(reverse("newer_runs"), links, after=since),
+            "save": beside_list(reverse("view_new"), links),
+            "export": beside_list(reverse("export_choose"), links),
+        },
+    }
+
+
+@cache
+def _filter_fields() -> SafeString:
+    return draw("runs/filter_fields", fields=_FILTERS)
+
+
+def _actions(request: SignedInRequest) -> list[tuple[str, str]]:
+    """What may be done with many, for some owner at least: the sheet that answers says for which."""
+    return [(str(one.value), str(one.label)) for one in _ACTIONS if request.rights[NEEDS[one]]]
+
+
+def _mistakes(request: SignedInRequest, wanted: Asked) -> HttpResponse:
+    """What is wrong, under the box; the list stays as it is."""
+    context = {"mistakes": mistakes_in(wanted.text, wanted.problems), "still": True}
+    response = render(request, f"{_TEMPLATE}#mistakes", context)
+    return push_url(retarget(reswap(response, "outerHTML"), "#q-said"), False)
+
+
+def _uuid(digits: str) -> UUID | None:
+    try:
+        return UUID(digits)
+    except ValueError:
+        return None

@@ -3,7 +3,14 @@
 Pure: text in, a tree of small values out. No Django, no SQL. `docs/search.md` explains it to users.
 """
 
-from runs.query.completion import Completions, complete
+from runs.query.completion import (
+    Completions,
+    Typed,
+    complete,
+    typed_value,
+    written_key,
+    written_value,
+)
 from runs.query.conditions import AtPath, Between, Compare, Condition, Has, OneOf, Query, Test, Words
 from runs.query.errors import Problem, QueryError
 from runs.query.fields import FIELDS, Field, Kind
@@ -28,8 +35,12 @@ __all__ = [
     "QueryError",
     "StatusMeaning",
     "Test",
+    "Typed",
     "Words",
     "complete",
     "parse",
     "status_meaning",
+    "typed_value",
+    "written_key",
+    "written_value",
 ]

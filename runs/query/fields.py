@@ -56,7 +56,9 @@ _TABLE = (
     ),
     Field("raw_status", Kind.TEXT, "The status in its protocol's own words.", "raw_status:auth-required"),
     Field("id", Kind.ID, "How its id begins; dashes do not count.", "id:019a2f3c"),
-    Field("rating", Kind.RATING, "The average rating, rounded.", "rating:>=4", may_be_none=True),
+    Field(
+        "rating", Kind.RATING, "The average of the overall ratings, rounded.", "rating:>=4", may_be_none=True
+    ),
     Field("score", Kind.NUMBER, "The score of an evaluation.", "score:0.2..0.8", may_be_none=True),
     Field("duration", Kind.DURATION, "How long it took.", "duration:>1m30s", may_be_none=True),
     Field("tokens", Kind.WHOLE, "Tokens in and out.", "tokens:>10000", may_be_none=True),
