@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Final, Literal
 
-from django.utils.html import escape, format_html
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from runs.exact import Json
@@ -14,6 +15,13 @@ from runs.pages import text
 WHOLE = 4_000  # characters of JSON that are shown at once
 WINDOW = 100  # entries of a branch that are shown at once
 _STRING = 600  # characters of a text inside a branch
+
+
+class _Large(dict[str, Json]):
+    """Stands for an object that was not read."""
+
+
+LARGE: Final = _Large()
 
 
 class NoSuchPath(LookupError):
@@ -42,16 +50,24 @@ class Branch:
     more_from: int | None
     left: int
 
+    def under(self, path: str) -> "Branch":
+        """The same, of a value that is at `path` of a larger one."""
+        return replace(self, entries=[replace(entry, path=f"{path}{entry.path}") for entry in self.entries])
+
 
 def at(value: Json, path: str) -> Json:
     """What is at a JSON pointer. Raises NoSuchPath."""
-    for step in path.split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
+    for step in steps(path):
         try:
-            value = value[int(key)] if isinstance(value, list) else value[key]
+            value = value[int(step)] if isinstance(value, list) else value[step]
         except (KeyError, IndexError, ValueError, TypeError):
             raise NoSuchPath(path) from None
     return value
+
+
+def steps(path: str) -> list[str]:
+    """The keys of a JSON pointer."""
+    return [step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:]]
 
 
 def is_small(value: Json, limit: int = WHOLE) -> bool:
@@ -76,7 +92,7 @@ def branch(value: Json, path: str = "", start: int = 0) -> Branch:
     window = items[start : start + WINDOW]
     left = len(items) - start - len(window)
     return Branch(
-        [_entry(key, f"{path}/{_escape(key)}", item) for key, item in window],
+        [_entry(key, f"{path}/{escape_key(key)}", item) for key, item in window],
         start + WINDOW if left > 0 else None,
         max(0, left),
     )
@@ -105,15 +121,39 @@ def size_of(value: Json) -> str:
     return f"{len(value):,} characters" if isinstance(value, str) else ""
 
 
+def entry_of(path: str, key: str, kind: str, size: int, entries: int | None, words: str | None) -> Entry:
+    """A line of a branch at `path` as PostgreSQL tells of it, which reads no large value whole.
+
+    kind: of JSON. size: characters of a text, bytes of all else. entries: of an array. words: a text or its
+    beginning; the JSON of what is small; None for a branch.
+    """
+    here, shown_key = f"{path}/{escape_key(key)}", text.visible(key[:200])
+    if kind == "string" and words is not None:
+        if size > _STRING or text.is_base64(words):
+            return _text_entry(shown_key, here, words, size)
+        return Entry(shown_key, here, "small", pretty(words), "")
+    if words is not None:
+        return Entry(shown_key, here, "small", pretty(json.loads(words)), "")
+    count = "" if entries is None else f"{entries:,} {'entry' if entries == 1 else 'entries'}, "
+    return Entry(shown_key, here, "branch", SafeString(""), f"{count}{size / 1000:,.0f} kB")
+
+
 def _entry(key: str, path: str, value: Json) -> Entry:
     shown_key = text.visible(key[:200])
     if isinstance(value, str) and (len(value) > _STRING or text.is_base64(value)):
-        about = f"{size_of(value)}{', base64' if text.is_base64(value) else ''}"
-        preview = "" if text.is_base64(value) else text.without_base64(value[:_STRING]) + "…"
-        return Entry(shown_key, path, "text", format_html("{}", text.visible(preview)), about)
+        return _text_entry(shown_key, path, value[: max(_STRING, 300)], len(value))
+    if value is LARGE:
+        return Entry(shown_key, path, "branch", SafeString(""), "large")
     if isinstance(value, dict | list) and not is_small(value, 400):
         return Entry(shown_key, path, "branch", SafeString(""), size_of(value))
     return Entry(shown_key, path, "small", pretty(value), "")
+
+
+def _text_entry(key: str, path: str, beginning: str, length: int) -> Entry:
+    is_base64 = text.is_base64(beginning)
+    preview = "" if is_base64 else text.without_base64(beginning[:_STRING]) + "…"
+    about = f"{length:,} characters{', base64' if is_base64 else ''}"
+    return Entry(key, path, "text", format_html("{}", text.visible(preview)), about)
 
 
 def _items(value: Json) -> Iterable[tuple[str, Json]]:
@@ -122,7 +162,7 @@ def _items(value: Json) -> Iterable[tuple[str, Json]]:
     return ((str(index), item) for index, item in enumerate(value))
 
 
-def _escape(key: str) -> str:
+def escape_key(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 

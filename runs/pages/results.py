@@ -1,7 +1,8 @@
-"""The results of a run as a table of items and evaluators, with reasons in words."""
+"""The results of a run as a table of items and evaluators or one by one, with reasons in words."""
 
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import Count, Min, Q, QuerySet, Sum
@@ -13,7 +14,8 @@ from runs.pages import json_view, text
 
 PAGE = 50  # items
 _SHOW = ("failed", "errored", "skipped")
-_EVALUATORS = 50  # columns; more stand in the raw JSON
+_EVALUATORS = 50  # columns; the list has them all
+_VIEWS = ("matrix", "list")
 
 
 @dataclass(slots=True)
@@ -23,6 +25,7 @@ class Reason:
     words: str
     expected: str = ""
     called: str = ""
+    result: str = ""  # its id, for its details; "" where it has none
 
 
 @dataclass(slots=True)
@@ -56,36 +59,100 @@ class Column:
         return self.score_sum / self.scored if self.scored else None
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One result by itself."""
+
+    result: Result
+    reason: Reason
+
+
 def results_context(request: SignedInRequest, run: Run) -> dict[str, Any]:
-    show = request.GET.get("show", "")
-    show = show if show in _SHOW else ""
+    """A page of the results that are asked for: `only` those of a status, of one `evaluator`; as a matrix of
+    items, or one by one as a list."""
+    only = request.GET.get("only", request.GET.get("show", ""))
+    asked = {
+        "tab": "results",
+        "only": only if only in _SHOW else "",
+        "evaluator": request.GET.get("evaluator", "").replace("\x00", ""),
+        "view": "list" if request.GET.get("view") == "list" else "",
+    }
     columns = _columns(run)
-    results = Result.objects.filter(run=run)
-    chosen = results.filter(status=show) if show else results
-    places = chosen.values("item_id").annotate(place=Min("position"))
-    if after := _place(request.GET.get("after")):
-        place, item_id = after
-        places = places.filter(Q(place__gt=place) | Q(place=place, item_id__gt=item_id))
-    page = list(places.order_by("place", "item_id")[: PAGE + 1])
-    items = _items(run, [place["item_id"] for place in page[:PAGE]], columns)
-    _link(request, items)
-    last = page[PAGE - 1] if len(page) > PAGE else None
+    if asked["evaluator"] not in {column.name for column in columns}:
+        asked["evaluator"] = ""
+    chosen = Result.objects.filter(run=run)
+    if asked["only"]:
+        chosen = chosen.filter(status=asked["only"])
+    if asked["evaluator"]:
+        chosen = chosen.filter(evaluator_name=asked["evaluator"])
+    after = request.GET.get("after", "")
+    page = (
+        _one_by_one(chosen, after)
+        if asked["view"] == "list"
+        else _matrix(request, run, chosen, asked, columns, after)
+    )
+    more = page.pop("more")
     return {
+        **page,
         "columns": columns,
-        "items": items,
-        "show": show,
-        "more": f"{last['place']}.{last['item_id']}" if last else None,
-        "counts": _counts(results),
+        "only": asked["only"],
+        "evaluator": asked["evaluator"],
+        "view": asked["view"] or "matrix",
+        "counts": _counts(run, asked),
+        "evaluators": [("All evaluators", _link_to(asked, evaluator=""), not asked["evaluator"])]
+        + [
+            (text.visible(one.name), _link_to(asked, evaluator=one.name), one.name == asked["evaluator"])
+            for one in columns
+        ],
+        "views": [(name, _link_to(asked, view="" if name == "matrix" else name)) for name in _VIEWS],
+        "more": more and _link_to(asked, after=more),
     }
 
 
-def _counts(results: QuerySet[Result]) -> list[tuple[str, str, int]]:
-    """How many items there are, and how many with such a result; within one run, counting is cheap."""
-    counts = results.aggregate(
-        all=Count("item_id", distinct=True),
-        **{name: Count("item_id", distinct=True, filter=Q(status=name)) for name in _SHOW},
-    )
-    return [("", "All", counts["all"]), *((name, name.capitalize(), counts[name]) for name in _SHOW)]
+def _matrix(
+    request: SignedInRequest,
+    run: Run,
+    chosen: QuerySet[Result],
+    asked: dict[str, str],
+    columns: list[Column],
+    after: str,
+) -> dict[str, Any]:
+    """The items that have such a result."""
+    places = chosen.values("item_id").annotate(place=Min("position"))
+    if behind := _place(after):
+        place, item_id = behind
+        places = places.filter(Q(place__gt=place) | Q(place=place, item_id__gt=item_id))
+    page = list(places.order_by("place", "item_id")[: PAGE + 1])
+    shown = [column for column in columns if column.name == asked["evaluator"]] or columns
+    items = _items(run, [place["item_id"] for place in page[:PAGE]], shown)
+    _link(request, items)
+    last = page[PAGE - 1] if len(page) > PAGE else None
+    return {"items": items, "shown": shown, "more": f"{last['place']}.{last['item_id']}" if last else None}
+
+
+def _one_by_one(chosen: QuerySet[Result], after: str) -> dict[str, Any]:
+    """The results one by one, in the order of their evaluation."""
+    if behind := _place(after):
+        place, result_id = behind
+        chosen = chosen.filter(Q(position__gt=place) | Q(position=place, pk__gt=result_id))
+    page = list(chosen.order_by("position", "pk")[: PAGE + 1])
+    last = page[PAGE - 1] if len(page) > PAGE else None
+    lines = [Line(result, reason_of(result)) for result in page[:PAGE]]
+    return {"lines": lines, "more": f"{last.position}.{last.pk}" if last else None}
+
+
+def _counts(run: Run, asked: dict[str, str]) -> list[tuple[str, str, int, str]]:
+    """How many results there are, and how many of each that is not well: the run keeps count of them."""
+    each = {"failed": run.failed_count, "errored": run.errored_count, "skipped": run.skipped_count}
+    counts = {"": run.passed_count + sum(each.values()), **each}
+    return [
+        (name, name.capitalize() or "All", count, _link_to(asked, only=name))
+        for name, count in counts.items()
+    ]
+
+
+def _link_to(asked: dict[str, str], **other: str) -> str:
+    return f"?{urlencode({name: value for name, value in {**asked, **other}.items() if value})}"
 
 
 def _columns(run: Run) -> list[Column]:
@@ -120,7 +187,12 @@ def _items(run: Run, ids: list[str], columns: list[Column]) -> list[Item]:
 def _item(item_id: str, found: dict[str, Result], columns: list[Column]) -> Item:
     first = next(iter(found.values()))
     item = Item(item_id, first.question, first.case_id, [found.get(column.name) for column in columns])
-    item.reasons = [_reason(result) for result in found.values() if result.status != Result.Status.PASSED]
+    names = {column.name for column in columns}
+    item.reasons = [
+        reason_of(result)
+        for result in found.values()
+        if result.status != Result.Status.PASSED and result.evaluator_name in names
+    ]
     return item
 
 
@@ -143,9 +215,9 @@ def _uuid(item_id: str) -> UUID | None:
         return None
 
 
-def _reason(result: Result) -> Reason:
-    css = {"failed": "", "errored": "e", "skipped": "s"}[result.status]
-    reason = Reason(text.visible(result.evaluator_name), css, "")
+def reason_of(result: Result) -> Reason:
+    css = {"passed": "ok", "errored": "e", "skipped": "s"}.get(result.status, "")
+    reason = Reason(text.visible(result.evaluator_name), css, "", result=result.pk if result.details else "")
     details = result.full_details if isinstance(result.full_details, dict) else {}
     if result.status == Result.Status.ERRORED:
         reason.words = text.visible(result.error or "It gave no verdict and no reason.")[:2000]
@@ -153,6 +225,8 @@ def _reason(result: Result) -> Reason:
         reason.words = _skipped(details)
     elif isinstance(details.get("reason"), str) and details["reason"]:
         reason.words = text.visible(details["reason"])[:2000]
+    elif result.status == Result.Status.PASSED:
+        return reason
     elif isinstance(details.get("comparisons"), list):
         _explain_calls(reason, details["comparisons"])
     else:

@@ -1,10 +1,10 @@
 """Texts that agents, tools and people wrote, made safe to show (DESIGN.md 3.5, 3.7)."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
+from html import escape
 
 import nh3
-from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 
@@ -55,6 +55,16 @@ def shortened(text: str, limit: int = PREVIEW) -> str:
 
 def markdown(text: str) -> SafeString:
     """Markdown as HTML without images, raw HTML or anything that loads from elsewhere."""
+    return _kept(text) if len(text) <= PREVIEW else _render(text)
+
+
+@lru_cache(maxsize=2_000)
+def _kept(text: str) -> SafeString:
+    """Reading Markdown costs a millisecond for each kilobyte, and what was said is shown again and again."""
+    return _render(text)
+
+
+def _render(text: str) -> SafeString:
     html = _markdown().render(visible(without_base64(text)))
     return mark_safe(  # noqa: S308  nh3 has just cleaned it
         nh3.clean(

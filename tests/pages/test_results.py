@@ -92,10 +92,11 @@ def test_each_verdict_that_is_no_pass_has_its_reason(signed_in, run):
 def test_the_filter_shows_items_with_such_a_result(signed_in, run):
     judge(run, "good", score=1.0)
     judge(run, "bad", status="failed", score=0.1)
-    page = results(signed_in, run, "&show=failed")
-    assert "Question of bad" in page
-    assert "Question of good" not in page
-    assert "All 2" in page
+    for query in ("&only=failed", "&show=failed"):
+        page = results(signed_in, run, query)
+        assert "Question of bad" in page
+        assert "Question of good" not in page
+        assert "All 2" in page
 
 
 def test_many_items_come_by_the_page_and_none_is_lost(signed_in, run):
@@ -103,7 +104,7 @@ def test_many_items_come_by_the_page_and_none_is_lost(signed_in, run):
         judge(run, f"item{number:02}", score=1.0, position=number // 3)
     first = signed_in.get(f"/runs/{run.pk}?tab=results").context
     assert len(first["items"]) == 50
-    second = signed_in.get(f"/runs/{run.pk}?tab=results&after={first['more']}").context
+    second = signed_in.get(f"/runs/{run.pk}{first['more']}").context
     assert len({item.id for item in [*first["items"], *second["items"]]}) == 53
     assert second["more"] is None
 
@@ -119,3 +120,39 @@ def test_details_of_any_shape_are_shown_or_left_out(signed_in, run):
     ):
         judge(run, f"{number}", "tool_trajectory_avg_score", "failed", score=0.0, details=details)
     assert results(signed_in, run)
+
+
+def test_one_evaluator_can_be_chosen_and_kept_with_the_filter(signed_in, run):
+    judge(run, "one", "e1", "failed", score=0.1)
+    judge(run, "one", "e2", "failed", score=0.2)
+    judge(run, "two", "e2", "passed", score=0.9)
+    page = results(signed_in, run, "&only=failed&evaluator=e2")
+    assert "0.20" in page
+    assert "0.10" not in page
+    assert "?tab=results&amp;only=failed&amp;evaluator=e1" in page
+    assert results(signed_in, run, "&evaluator=nonsense").count("Question of") == 2
+
+
+def test_as_a_list_each_result_has_its_line_and_its_reason(signed_in, run):
+    for number in range(52):
+        judge(run, f"item{number:02}", "e1", "failed", score=0.1, details={"reason": f"because {number}."})
+    first = signed_in.get(f"/runs/{run.pk}?tab=results&view=list&only=failed").context
+    second = signed_in.get(f"/runs/{run.pk}{first['more']}").context
+    lines = [line.reason.words for page in (first, second) for line in page["lines"]]
+    assert lines == [f"because {number}." for number in range(52)]
+    assert second["more"] is None
+
+
+def test_details_are_folded_until_one_asks(signed_in, run):
+    judge(run, "one", "e1", "failed", score=0.1, details={"reason": "no", "trace": "secret of the judge"})
+    page = results(signed_in, run)
+    assert "secret of the judge" not in page
+    assert f"/runs/{run.pk}/tree/result-{Result.objects.get().pk}" in page
+
+
+def test_many_evaluators_scroll_in_a_region_of_their_own(signed_in, run):
+    for number in range(60):
+        judge(run, "one", f"evaluator_{number:02}", score=1.0)
+    page = results(signed_in, run)
+    assert '<div class="mx-wrap" id="results" tabindex="0" role="region"' in page
+    assert page.count('<th scope="col">') == 51

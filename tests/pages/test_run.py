@@ -8,7 +8,7 @@ from runs.models import Run, Session, correction
 from tests.pages.helpers import make_task, said
 
 HTMX = {"HX-Request": "true"}
-TABS = ("transcript", "results", "artifacts", "attempts", "spec", "raw", "changes")
+TABS = ("transcript", "results", "artifacts", "attempts", "timeline", "spec", "metadata", "raw")
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -143,3 +143,62 @@ def test_a_tab_that_is_not_there_is_the_first_one(signed_in, make_run):
     assert (
         signed_in.get(f"/runs/{run.pk}?tab=nonsense&from=x&after=%00".replace("%00", "y")).status_code == 200
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"status": "queued"}, "Its agent has not begun yet."),
+        ({"status": "running"}, "helm-agent is at it."),
+        ({"status": "input_required"}, "Its agent waits for a person"),
+        ({"status": "paused"}, "A person or a limit holds it."),
+        ({"status": "succeeded"}, "Its agent finished."),
+        ({"status": "failed", "error": "no quota"}, "no quota"),
+        ({"status": "failed"}, "It failed without saying why."),
+        ({"status": "cancelled"}, "It was stopped; what it had done until then is kept."),
+    ],
+)
+def test_a_task_says_how_it_is_in_every_status(signed_in, owner, fields, sentence):
+    ended = (
+        {"finished_at": timezone.now()} if fields["status"] in ("succeeded", "failed", "cancelled") else {}
+    )
+    run = make_task(owner, **fields, **ended)
+    page = signed_in.get(f"/runs/{run.pk}").content.decode()
+    assert sentence in page
+
+
+def test_a_deleted_run_is_as_missing_even_to_its_poll(signed_in, owner):
+    run = make_task(owner, said("hello"))
+    Run.objects.filter(pk=run.pk).update(deleted_at=timezone.now())
+    for piece in ("", "/status", "/rail", "/outline", "/events/1/body"):
+        assert signed_in.get(f"/runs/{run.pk}{piece}").status_code == 404
+
+
+def test_the_title_puts_the_detail_first(signed_in, owner):
+    run = make_task(owner, said("hello"), title="Upgrade <shop>")
+    assert (
+        "<title>Running: Upgrade &lt;shop&gt; · Runfolio</title>"
+        in signed_in.get(f"/runs/{run.pk}").content.decode()
+    )
+    assert "<title>Artifacts: Upgrade" in signed_in.get(f"/runs/{run.pk}?tab=artifacts").content.decode()
+
+
+def test_the_heads_buttons_and_the_title_go_with_the_state(signed_in, owner):
+    run = make_task(owner, said("hello"), title="Upgrade")
+    page = signed_in.get(f"/runs/{run.pk}")
+    assert f'href="/runs/{run.pk}/cancel"' in page.content.decode()
+    now = timezone.now()
+    Run.objects.filter(pk=run.pk).update(status="succeeded", finished_at=now, updated_at=now)
+    strip = signed_in.get(
+        f"/runs/{run.pk}/status", {"v": page.context["version"]}, headers=HTMX
+    ).content.decode()
+    assert "<title>Succeeded: Upgrade · Runfolio</title>" in strip
+    assert 'id="run-buttons" hx-swap-oob="true"' in strip
+    assert f'href="/runs/{run.pk}/cancel"' not in strip
+
+
+def test_a_poll_is_one_query_beside_who_asks(signed_in, owner, django_assert_num_queries):
+    run = make_task(owner, said("hello"))
+    version = signed_in.get(f"/runs/{run.pk}").context["version"]
+    with django_assert_num_queries(4):  # the session, the person, their rights, the run
+        assert signed_in.get(f"/runs/{run.pk}/status", {"v": version, "seen": 1}).status_code == 204

@@ -17,6 +17,13 @@ def transcript(client, run, query: str = "") -> str:
     return page[page.index('<div id="transcript"') :]
 
 
+def body(client, run, seq: int, query: str = "") -> str:
+    """What is folded, as it comes when one unfolds it."""
+    answer = client.get(f"/runs/{run.pk}/events/{seq}/body{query}", headers=HTMX)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
 def test_it_works(signed_in, owner):
     run = make_task(
         owner,
@@ -29,7 +36,7 @@ def test_it_works(signed_in, owner):
     for words in (
         "Marta",
         "helm_list",
-        "namespace=&quot;shop&quot;",
+        "namespace=&#34;shop&#34;",
         "checkout-api",
         "<strong>one</strong>",
         "12 tokens",
@@ -116,7 +123,8 @@ def test_events_of_any_size_leave_the_page_small(signed_in, owner):
     )
     page = transcript(signed_in, run)
     assert len(page) < 60_000
-    assert "its beginning is shown" in page
+    assert "6.0 MB" in page
+    assert "The rest is in the download" in body(signed_in, run, 1)
     assert "1,200,0" in page  # characters of base64, not the base64
     assert signed_in.get(f"/runs/{run.pk}/events/2").status_code == 200
 
@@ -127,9 +135,10 @@ def test_a_long_history_begins_at_its_end(signed_in, owner):
     assert "Events 71 to 120 of 120" in page
     assert "message 70<" not in page
     assert "message 1<" in transcript(signed_in, run, "&from=1")
-    earlier = signed_in.get(f"/runs/{run.pk}?tab=transcript&from=1&until=21", headers=HTMX).content.decode()
+    earlier = signed_in.get(f"/runs/{run.pk}?tab=transcript&before=21", headers=HTMX).content.decode()
     assert earlier.count("<article") == 20
     assert "<!doctype" not in earlier
+    assert "Load earlier" not in earlier
 
 
 def test_pictures_come_from_a_route_that_nothing_can_run_on(signed_in, strangers_client, owner):
@@ -201,3 +210,149 @@ def test_a_message_that_is_not_all_searchable_says_so(signed_in, owner):
     page = signed_in.get(f"/runs/{run.pk}?tab=transcript").content.decode()
 
     assert page.count("only its beginning is found by a search") == 1
+
+
+def test_what_a_window_shows_is_bounded_and_the_rest_is_a_step_away(signed_in, owner):
+    turns = [
+        event
+        for n in range(12)
+        for event in (
+            said("why " * 75_000, role="user"),
+            called("get", {"blob": "x " * 150_000}, str(n)),
+            answered("get", "line\n" * 60_000, str(n)),
+            said("because " * 40_000),
+        )
+    ]
+    run = make_task(owner, *turns)
+    answer = signed_in.get(f"/runs/{run.pk}?tab=transcript")
+    assert len(answer.content) < 100_000
+    page = answer.content.decode()
+    assert "Load earlier" in page
+    assert "to 48 of 48" in page
+    assert "Show all 320,000 characters" in page
+    assert '<code class="name">get</code>' in page
+
+
+def test_a_window_costs_a_constant_number_of_queries(signed_in, owner, django_assert_max_num_queries):
+    small = make_task(owner, said("one"))
+    large = make_task(owner, *(said("x " * 100_000) for _ in range(60)))
+    for run in (small, large):
+        with django_assert_max_num_queries(8):
+            signed_in.get(f"/runs/{run.pk}?tab=transcript")
+
+
+def test_a_folded_call_brings_what_it_holds_when_it_is_unfolded(signed_in, owner):
+    run = make_task(owner, called("get", {"n": "y" * 400}), answered("get", "z" * 900))
+    page = transcript(signed_in, run)
+    assert "zzz" not in page
+    assert f'hx-get="/runs/{run.pk}/events/1/body?result=2" hx-trigger="toggle once"' in page
+    held = body(signed_in, run, 1, "?result=2")
+    assert "Arguments" in held
+    assert "z" * 900 in held.replace("⟨900 characters of base64⟩", "z" * 900)
+    assert signed_in.get(f"/runs/{run.pk}/events/9/body").status_code == 404
+
+
+def test_a_text_that_is_cut_shows_all_of_itself_in_place(signed_in, owner):
+    parts = [{"kind": "text", "text": "first " * 2_000}, {"kind": "text", "text": "second " * 2_000 + "END"}]
+    run = make_task(owner, NewEvent(Event.Kind.MESSAGE, {"parts": parts}, role="agent"))
+    page = transcript(signed_in, run)
+    assert f'hx-get="/runs/{run.pk}/events/1/body?part=1"' in page
+    whole = body(signed_in, run, 1, "?part=1")
+    assert "END" in whole
+    assert "first" not in whole
+
+
+def test_results_take_the_form_that_reads_best(signed_in, owner):
+    diff = "--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n same\n-old <b>\n+new\n"
+    rows = [{"name": f"pod-{n}", "restarts": n} for n in range(60)]
+    run = make_task(
+        owner,
+        answered("diff", diff, "1"),
+        answered("csv", "name,restarts\npod-1,3\npod-2,4\n", "2"),
+        answered("list", rows, "3"),
+        answered("json", '{"deep": {"er": [1, 2, true]}}', "4"),
+        answered("prose", "One, two.\nThree, four.\nFive, six.", "5"),
+        answered("nothing", "", "6"),
+    )
+    assert "<del>-old &lt;b&gt;</del><ins>+new</ins>" in body(signed_in, run, 1)
+    assert '<td class="num" dir="auto">4</td>' in body(signed_in, run, 2)
+    table = body(signed_in, run, 3)
+    assert '<th scope="col" class="num">restarts</th>' in table
+    assert "50 of 60 rows" in table
+    assert '<span class="j-k">&quot;deep&quot;</span>' in body(signed_in, run, 4)
+    assert "<table" not in body(signed_in, run, 5)
+    assert "empty" in body(signed_in, run, 6)
+
+
+def test_large_json_in_a_result_opens_by_branch(signed_in, owner):
+    run = make_task(owner, answered("get", {"rows": {f"k{n}": {"v": "x" * 50} for n in range(500)}}))
+    held = body(signed_in, run, 1)
+    assert f'hx-get="/runs/{run.pk}/tree/event-1?path=/result/rows"' in held
+    branch = signed_in.get(f"/runs/{run.pk}/tree/event-1?path=/result/rows", headers=HTMX).content.decode()
+    assert "400 more" in branch
+
+
+def test_a_sound_is_played_and_what_only_says_so_is_a_download(signed_in, owner):
+    wav = b"RIFF\x24\x00\x00\x00WAVEfmt "
+    parts = [
+        {
+            "kind": "file",
+            "file": {"name": "a.wav", "mimeType": "audio/x-wav", "bytes": base64.b64encode(data).decode()},
+        }
+        for data in (wav, b"<html>")
+    ]
+    run = make_task(owner, NewEvent(Event.Kind.MESSAGE, {"parts": parts}, role="agent"))
+    address = f"/runs/{run.pk}/events/1/files"
+    page = signed_in.get(f"/runs/{run.pk}?tab=transcript")
+    assert f'<audio controls preload="none" src="{address}/0?inline"' in page.content.decode()
+    assert "media-src 'self'" in page["Content-Security-Policy"]
+    assert signed_in.get(f"{address}/0?inline")["Content-Type"] == "audio/wav"
+    other = signed_in.get(f"{address}/1?inline")
+    assert other["Content-Type"] == "application/octet-stream"
+    assert other["Content-Disposition"].startswith("attachment")
+
+
+def test_a_large_picture_is_shown_though_its_bytes_were_not_read(signed_in, owner):
+    data = base64.b64encode(png() + b"\x00" * 200_000).decode()
+    for file in ({"bytes": data}, {"uri": f"data:image/png;base64,{data}"}):
+        part = {"kind": "file", "file": {"name": "a.png", "mimeType": "image/png", **file}}
+        run = make_task(owner, NewEvent(Event.Kind.MESSAGE, {"parts": [part]}, role="agent"))
+        page = transcript(signed_in, run)
+        assert f'<img src="/runs/{run.pk}/events/1/files/0?inline"' in page
+        assert "200 kB" in page
+        assert data[:60] not in page
+        assert signed_in.get(f"/runs/{run.pk}/events/1/files/0?inline")["Content-Type"] == "image/png"
+
+
+def test_newer_events_come_behind_the_last_and_nothing_is_204(signed_in, owner):
+    run = make_task(owner, said("one"), said("two"))
+    assert signed_in.get(f"/runs/{run.pk}?tab=transcript&after=2", headers=HTMX).status_code == 204
+    append_events(run, [said("three")])
+    piece = signed_in.get(f"/runs/{run.pk}?tab=transcript&after=2", headers=HTMX).content.decode()
+    assert 'id="e-3"' in piece
+    assert 'id="e-2"' not in piece
+    assert 'name="seen" value="3"' in piece
+
+
+def test_the_poll_tells_how_many_are_new_without_inserting_them(signed_in, owner):
+    run = make_task(owner, said("one"))
+    page = signed_in.get(f"/runs/{run.pk}?tab=transcript")
+    append_events(run, [said("secretly new"), said("and another")])
+    poll = signed_in.get(
+        f"/runs/{run.pk}/status", {"v": page.context["version"], "seen": 1}, headers=HTMX
+    ).content.decode()
+    assert ">2 new</a>" in poll
+    assert 'id="news" hx-swap-oob="true"' in poll
+    assert "secretly" not in poll
+
+
+def test_the_outline_is_of_the_whole_run_and_bounded(signed_in, owner):
+    events = [said(f"question {n}", role="user") for n in range(400)]
+    run = make_task(owner, *events, answered("break", "boom", is_error=True), *(said("x") for _ in range(60)))
+    page = signed_in.get(f"/runs/{run.pk}?tab=transcript").content.decode()
+    assert f'hx-get="/runs/{run.pk}/outline?from=' in page
+    outline = signed_in.get(f"/runs/{run.pk}/outline?from=412&to=461", headers=HTMX).content.decode()
+    assert 'href="?tab=transcript&amp;from=1#e-1"' in outline
+    assert 'href="#e-461"' in outline
+    assert "break" in outline
+    assert outline.count("<li>") <= 160

@@ -1,0 +1,36 @@
+/* A run: find, fold, copy, follow. */
+"use strict";
+
+(() => {
+  const $ = (selector) => document.querySelector(selector);
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
+    if (event.target.closest("input:not([type=radio]), textarea, select")) return;
+    const calls = [...document.querySelectorAll("#transcript .call")];
+    if (event.key === "f" && $("#find")) {
+      event.preventDefault();
+      $("#find").select();
+    } else if (event.key === "e") {
+      const open = !calls.some((call) => call.open);
+      for (const call of calls) call.open = open;
+    }
+  });
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button) navigator.clipboard?.writeText(button.dataset.copy).then(() => button.classList.add("copied"));
+  });
+
+  // Earlier events move nothing; new ones come by themselves to one who reads the end.
+  let mark, top;
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    mark = detail.requestConfig.elt.matches("[data-earlier]") && $(".turn");
+    top = mark && mark.getBoundingClientRect().top;
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    if (mark) scrollBy(0, mark.getBoundingClientRect().top - top);
+    mark = null;
+    if (innerHeight + scrollY > document.body.scrollHeight - 80) $("[data-news]")?.click();
+  });
+})();
