@@ -17,6 +17,7 @@ from django.db import connections
 from runs.evaluators import agentevals_engine
 from runs.models import Claim, LeaseLost, Run, Worker, claim_next
 from runs.models.queue import DEADLINE, sweep, watch
+from runs.worker.bulk import carry_out
 from runs.worker.deliver import Deliverer
 from runs.worker.execute import execute
 from runs.worker.job import Job, JobLost, Launcher
@@ -91,6 +92,7 @@ class EvaluationWorker:
         helpers = [
             threading.Thread(target=self._keep_leases, daemon=True),
             threading.Thread(target=keep_up, args=(self._stopping,), daemon=True),
+            threading.Thread(target=carry_out, args=(self.name, self._stopping), daemon=True),
             threading.Thread(target=deliverer.run, daemon=True),
             threading.Thread(target=Listener(self._wake, self._look, self._stopping).run, daemon=True),
         ]

@@ -48,7 +48,7 @@ def delivery(state: str) -> Delivery:
 
 def test_it_works(signed_in, told):
     page = read(signed_in, told)
-    assert "Deliveries <span" in page
+    assert "?tab=deliveries" in page
     for words in ("Delivered", "Given up", "Waiting", "the receiver answered 503", "hooks.example.com"):
         assert words in page
     assert str(delivery("dead").message_id) in page
