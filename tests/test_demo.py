@@ -16,16 +16,21 @@ from runs.demo.load import load
 from runs.models import (
     Artifact,
     Change,
+    Criterion,
     Event,
     Feedback,
     FeedbackVersion,
     Owner,
     Result,
+    ReviewQueue,
     Run,
+    SavedView,
     Session,
     User,
     claim_next,
 )
+from runs.models.listing import find_runs
+from runs.query import parse
 
 NOW = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
 
@@ -73,6 +78,19 @@ def test_a_cancel_has_its_person_and_reason(demo: Owner) -> None:
 
 def test_what_waits_is_not_a_workers(demo: Owner) -> None:
     assert claim_next("tests/1", timedelta(seconds=30)) is None
+
+
+def test_a_review_queue_is_begun(demo: Owner) -> None:
+    queue = ReviewQueue.objects.get(owner=demo)
+    states = Counter(queue.items.values_list("state", flat=True))
+    assert states["done"] > 5
+    assert states["open"] > 10
+    assert set(queue.criteria) < {one.key for one in Criterion.objects.filter(owner=demo)}
+
+
+def test_saved_views_find_something(demo: Owner) -> None:
+    for view in SavedView.objects.filter(owner=demo):
+        assert find_runs(parse(view.query, NOW), demo).runs, view.name
 
 
 def test_there_is_a_long_session_and_a_long_run(demo: Owner) -> None:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from runs.demo import calendar, opinions
+from runs.demo import calendar, habits, opinions
 from runs.demo.agents import AGENTS, helm, helpdesk, research, revenue
 from runs.demo.agents import coding as coding_agent
 from runs.demo.evaluations import Night, Suite, break_suite, run_suite, suites
@@ -46,7 +46,9 @@ def load(owner: Owner, seed: int, now: datetime, rater: User | None = None) -> i
         Owner.objects.select_for_update().get(pk=owner.pk)
         if Session.objects.filter(owner=owner, metadata__has_key=MARK).exists():
             return 0
-        runs = list(_Loader(owner, seed, now, rater).runs())
+        loader = _Loader(owner, seed, now, rater)
+        runs = list(loader.runs())
+        habits.settle(owner, loader.people, random.Random(f"{seed}/habits"), now)
         ids = [run.pk for run in runs]
         ended = Run.objects.filter(pk__in=ids, finished_at__isnull=False)
         ended.update(updated_at=Coalesce(F("finished_at"), F("created_at")))
