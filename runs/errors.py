@@ -13,7 +13,7 @@ _TITLES = {
     405: "This is not how it is asked",
     413: "That is too large",
     500: "Something broke here",
-    503: "The database does not answer",
+    503: "Not right now",
 }
 
 
