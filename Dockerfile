@@ -14,6 +14,7 @@ COPY project project
 COPY runs runs
 COPY templates templates
 COPY static static
+COPY docs docs
 COPY samples samples
 
 USER runfolio

@@ -1,6 +1,9 @@
-"""One's own account: name, password, theme, and the tokens of one's owners."""
+"""One's own account: name, password, theme, time zone, and the tokens of one's owners."""
 
+from datetime import timedelta
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import messages
@@ -21,6 +24,7 @@ from runs.templatetags.look import THEME_COOKIE, THEMES
 
 _A_YEAR = 365 * 24 * 3600  # seconds
 _THEMES = [("system", "As the system"), ("light", "Light"), ("dark", "Dark")]
+_MONTH, _YEAR = 30, 365  # days
 
 
 class NameForm(forms.ModelForm):
@@ -30,9 +34,39 @@ class NameForm(forms.ModelForm):
         labels = {"first_name": "First name", "last_name": "Last name"}
 
 
+@cache
+def zone_names() -> frozenset[str]:
+    """The zones that people choose from; those that stand for no place are another way to say the same."""
+    return frozenset(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))
+
+
+class ZoneForm(forms.Form):
+    """`zone` is a name of zoneinfo, and becomes empty for UTC."""
+
+    zone = forms.ChoiceField(
+        required=False, label="Time zone", help_text="In which times are shown and typed."
+    )
+
+    def __init__(self, user: User, data: Any = None) -> None:
+        super().__init__(data)
+        names = sorted(zone_names() | {user.time_zone} - {""})
+        zone: Any = self.fields["zone"]
+        zone.choices = [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
+
+    def clean_zone(self) -> str:
+        return self.cleaned_data["zone"] if self.cleaned_data["zone"] != "UTC" else ""
+
+
 class TokenForm(forms.Form):
     owner = forms.ModelChoiceField(Owner.objects.none(), label="Owner", empty_label=None)
     name = forms.CharField(max_length=200, label="What it is for")
+    days = forms.TypedChoiceField(
+        coerce=int,
+        empty_value=None,
+        required=False,
+        choices=[("", "Never"), (_MONTH, "In 30 days"), (3 * _MONTH, "In 90 days"), (_YEAR, "In a year")],
+        label="Expires",
+    )
     may_write = forms.BooleanField(required=False, initial=True, label="May write")
 
     def __init__(self, request: SignedInRequest, data: Any = None) -> None:
@@ -86,6 +120,18 @@ def account_theme(request: SignedInRequest) -> HttpResponse:
 
 @access.signed_in
 @require_POST
+def account_zone(request: SignedInRequest) -> HttpResponse:
+    form = ZoneForm(request.user, request.POST)
+    if not form.is_valid():
+        return _page(request, zone_form=form, status=422)
+    chosen = form.cleaned_data["zone"]
+    User.objects.filter(pk=request.user.pk).update(time_zone=chosen)
+    messages.success(request, f"Times are shown in {chosen.replace('_', ' ') or 'UTC'}.")
+    return redirect("account")
+
+
+@access.signed_in
+@require_POST
 def token_create(request: SignedInRequest) -> HttpResponse:
     """Answers with the page itself: a redirect would have to keep the secret somewhere."""
     require(request.user, Action.MANAGE)
@@ -93,7 +139,9 @@ def token_create(request: SignedInRequest) -> HttpResponse:
     if not form.is_valid():
         return _page(request, token_form=form, status=422)
     scopes = Token.Scope.values if form.cleaned_data["may_write"] else [Token.Scope.READ]
-    token, secret = Token.objects.issue(form.cleaned_data["owner"], form.cleaned_data["name"], scopes)
+    days = form.cleaned_data["days"]
+    until = timezone.now() + timedelta(days=days) if days else None
+    token, secret = Token.objects.issue(form.cleaned_data["owner"], form.cleaned_data["name"], scopes, until)
     return _page(request, new_token=token, secret=secret)
 
 
@@ -115,6 +163,8 @@ def _page(request: SignedInRequest, status: int = 200, **context: Any) -> HttpRe
         "now": timezone.now(),
         "name_form": NameForm(instance=user),
         "password_form": _password_form(user),
+        "zone_form": ZoneForm(user),
+        "zone": user.time_zone or "UTC",
         "token_form": TokenForm(request),
         "tokens": _tokens(user),
         "themes": _THEMES,

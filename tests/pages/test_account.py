@@ -1,3 +1,7 @@
+from datetime import timedelta
+
+from django.utils import timezone
+
 from runs.models import Token, User
 
 
@@ -69,3 +73,36 @@ def test_one_who_may_not_administer_is_not_led_to_the_admin(signed_in, admin_cli
     assert b"/admin/" not in signed_in.get("/account").content
     assert b"/admin/" in admin_client.get("/account").content
     assert User.objects.filter(is_staff=True).count() == 1
+
+
+def test_times_are_in_the_zone_that_was_chosen(signed_in, alice):
+    signed_in.post("/account/zone", {"zone": "Asia/Kathmandu"})
+    alice.refresh_from_db()
+    assert alice.time_zone == "Asia/Kathmandu"
+    assert b"+0545" in signed_in.get("/account").content
+
+
+def test_utc_is_the_zone_of_whoever_chooses_none(signed_in, alice):
+    for chosen in ("Asia/Kathmandu", "UTC", ""):
+        signed_in.post("/account/zone", {"zone": chosen})
+    alice.refresh_from_db()
+    assert alice.time_zone == ""
+
+
+def test_a_zone_that_there_is_not_is_refused_beside_its_field(signed_in, alice):
+    answer = signed_in.post("/account/zone", {"zone": "Mars/Olympus"})
+    assert answer.status_code == 422
+    assert b"id_zone_error" in answer.content
+    alice.refresh_from_db()
+    assert alice.time_zone == ""
+
+
+def test_a_token_may_expire(signed_in, owner):
+    signed_in.post("/account/tokens", {"name": "ci", "owner": owner.pk, "days": "30"})
+    left = Token.objects.get(name="ci").expires_at - timezone.now()
+    assert timedelta(days=29) < left <= timedelta(days=30)
+
+
+def test_a_token_that_has_expired_is_marked(signed_in, owner):
+    Token.objects.issue(owner, "old", expires_at=timezone.now() - timedelta(days=1))
+    assert b"expired" in signed_in.get("/account").content

@@ -18,7 +18,7 @@ def send(client, address: str, **fields: Any):
 
 def test_it_works(signed_in, task):
     answer = send(signed_in, f"/runs/{task.pk}/evaluate", use__turn_count="on", threshold__turn_count="1",
-                  config__turn_count='{"maxTurns": 3}')  # fmt: skip
+                  turn_count__maxTurns="3")  # fmt: skip
     run = Run.objects.get(kind="evaluation")
     assert answer["Location"] == f"/runs/{run.pk}"
     assert run.full_spec["target"]["kind"] == "run"
@@ -56,7 +56,24 @@ def test_it_offers_what_needs_no_eval_case(signed_in, task):
 def test_the_evaluation_shows_on_the_page_of_what_it_judges(signed_in, task):
     send(signed_in, f"/runs/{task.pk}/evaluate", use__tool_error_rate="on")
     run = Run.objects.get(kind="evaluation")
-    assert f'href="/runs/{run.pk}"' in signed_in.get(f"/runs/{task.pk}").content.decode()
+    assert f'href="/runs/{run.pk}"' in signed_in.get(f"/runs/{task.pk}/rail").content.decode()
+
+
+def test_what_is_not_chosen_may_be_wrong(signed_in, task):
+    send(signed_in, f"/runs/{task.pk}/evaluate", use__tool_error_rate="on", turn_count__maxTurns="x")
+    assert Run.objects.filter(kind="evaluation").exists()
+
+
+def test_a_judge_has_fields_of_its_own(signed_in, task, settings):
+    settings.SPEC_ENV_ALLOW = ["JUDGE_KEY"]
+    send(signed_in, f"/runs/{task.pk}/evaluate", use__llm_judge="on", llm_judge__judgeModel="m",
+         llm_judge__judgeBaseUrl="https://example.com/v1", llm_judge__credentialRef="JUDGE_KEY",
+         llm_judge__rubrics="It is short.\nIt is polite.")  # fmt: skip
+    spec = Run.objects.get(kind="evaluation").full_spec
+    (entry,) = spec["evalConfig"]["evaluators"]
+    assert entry["rubrics"] == ["It is short.", "It is polite."]
+    assert (entry["judgeModel"], entry["credentialRef"]) == ("m", "JUDGE_KEY")
+    assert spec["credentialRefs"] == {"JUDGE_KEY": {"kind": "env", "name": "JUDGE_KEY"}}
 
 
 def test_others_are_given_as_json(signed_in, task):
@@ -70,9 +87,36 @@ def test_others_are_given_as_json(signed_in, task):
     ("fields", "place", "words"),
     [
         ({}, "note-bad", "Choose at least one evaluator."),
-        ({"use__response_regex": "on"}, "id_config-response_regex_error", "pattern"),
-        ({"use__turn_count": "on", "config__turn_count": "{"}, "id_config-turn_count_error", "not JSON"),
-        ({"use__turn_count": "on", "config__turn_count": "[1]"}, "id_config-turn_count_error", "an object"),
+        ({"use__response_regex": "on"}, "id_response_regex-pattern_error", "This is needed."),
+        (
+            {"use__response_regex": "on", "response_regex__pattern": "("},
+            "id_response_regex-pattern_error",
+            "pattern: ",
+        ),
+        (
+            {
+                "use__response_regex": "on",
+                "response_regex__pattern": "a",
+                "response_regex__timeoutSeconds": "0",
+            },
+            "id_response_regex-timeoutSeconds_error",
+            "greater than 0",
+        ),
+        (
+            {"use__turn_count": "on", "turn_count__maxTurns": "x"},
+            "id_turn_count-maxTurns_error",
+            "whole number",
+        ),
+        (
+            {"use__response_json_schema": "on", "response_json_schema__schema": "{"},
+            "id_response_json_schema-schema_error",
+            "not JSON",
+        ),
+        (
+            {"use__response_json_schema": "on", "response_json_schema__schema": "[1]"},
+            "id_response_json_schema-schema_error",
+            "an object",
+        ),
         ({"use__turn_count": "on", "threshold__turn_count": "2"}, "id_threshold-turn_count_error", "1"),
         ({"more": "{}"}, "id_more_error", "a list"),
         ({"more": '[{"type": "nonsense"}]'}, "id_more_error", "type"),
