@@ -169,6 +169,8 @@ except ValueError as error:
     raise SettingError(str(error)) from None
 SPEC_ENV_ALLOW = env.words("SPEC_ENV_ALLOW")
 SINK_FOLDERS = env.folders("SINK_FOLDERS")
+# Downloads and other long answers that one web process gives at a time, of its 32 threads (DESIGN.md 6).
+MAX_STREAMS = env.integer("MAX_STREAMS", 16, 1, 1024)
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 50 * 2**20, 2**16, 2**30)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2**20
@@ -178,6 +180,7 @@ SECURE_CSP = {
     "script-src": _SELF,
     "style-src": _SELF,
     "img-src": [*_SELF, "data:"],
+    "media-src": _SELF,
     "font-src": _SELF,
     "connect-src": _SELF,
     "form-action": _SELF,

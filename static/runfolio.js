@@ -64,10 +64,19 @@
     }
   }, 1000);
 
+  // ── The browser's time zone, to be chosen ──
+  const zone = $("[data-zone]");
+  if (zone) {
+    zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    zone.append(zone.value);
+    zone.hidden = !zone.value;
+  }
+
   // ── A link to a folded call opens it ──
   const unfold = () => {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (target instanceof HTMLDetailsElement) target.open = true;
+    const folded = target && target.closest("details");
+    if (folded) folded.open = true;
   };
   window.addEventListener("hashchange", unfold);
   unfold();
@@ -82,8 +91,9 @@
     const now = places.findIndex((place) => place.classList.contains("at") || place.contains(document.activeElement));
     const next = places[Math.min(places.length - 1, Math.max(0, now < 0 ? 0 : now + by))];
     places.forEach((place) => place.classList.toggle("at", place === next && place.matches("tr")));
-    $("a", next)?.focus({ preventScroll: true });
+    ($(".t", next) || $("a", next))?.focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
+    next.dispatchEvent(new CustomEvent("at", { bubbles: true }));
   };
 
   const rate = (number) => {
@@ -133,8 +143,6 @@
       return false;
     },
   };
-  const places = { r: ".spine a[href='/']", s: ".spine a[href='/sessions']", w: ".spine a[href='/workers']" };
-
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (typing(event.target)) {
@@ -145,10 +153,11 @@
       return;
     }
     if ($("#dialog")?.open || ($("#keys")?.matches(":popover-open") && event.key !== "?")) return;
-    if (first === "g" && places[event.key]) {
+    const place = first === "g" && $$("[data-go]").find((link) => link.dataset.go === event.key);
+    if (place) {
       first = "";
       event.preventDefault();
-      $(places[event.key])?.click();
+      place.click();
       return;
     }
     first = event.key === "g" ? "g" : "";

@@ -3,8 +3,9 @@ must be bound to the caller's owners.
 
 The rule. A statement is bound where its WHERE demands, beside whatever else, that a column which names an
 owner, an owned row or a person holds a value that is known, or one that a bound subquery gives. Known are the
-caller, the caller's owners, and each row that a bound statement of the same request gave. What a bound
-statement joins comes with it. Each subquery is bound by itself, or to a row of the statement around it.
+caller, the caller's owners, and each row that a bound statement of the same request gave, or that it made for
+one of them. What a bound statement joins comes with it. Each subquery is bound by itself, or to a row of the
+statement around it.
 """
 
 import re
@@ -90,6 +91,10 @@ BOUND: dict[str, Callable[[World, User], Any]] = {
         models.Exists(Event.objects.filter(run=models.OuterRef("pk")))
     ),
 }
+MADE_BY_ITSELF = {
+    "a session that the request made for its owner": (True, lambda world: world.owner),
+    "a session that it made for somebody else": (False, lambda world: world.elsewhere),
+}
 UNBOUND: dict[str, Callable[[World, User], Any]] = {
     "nothing at all": lambda world, user: Event.objects.all(),
     "something else": lambda world, user: Event.objects.filter(kind="message"),
@@ -129,8 +134,22 @@ def test_it_catches(world, rows):
     assert _recorded(world, rows).unbound != []
 
 
+@pytest.mark.parametrize(("is_bound", "whose"), MADE_BY_ITSELF.values(), ids=MADE_BY_ITSELF)
+def test_what_a_request_made_is_known_by_its_owner(world, is_bound, whose):
+    def rows(*_: Any) -> Any:
+        made = Session.objects.create(owner=whose(world), source="x", key="x")
+        return Session.objects.filter(pk=made.pk)
+
+    assert (_recorded(world, rows).unbound == []) is is_bound
+
+
 def test_it_catches_a_write(world):
     assert _recorded(world, lambda *_: [Run.objects.filter(pk=world.run.pk).update(title="x")]).unbound != []
+
+
+def test_it_reads_a_statement_however_it_is_laid_out(world):
+    laid_out = "\n    SELECT id FROM run\n    WHERE agent = %s"
+    assert _recorded(world, lambda *_: Run.objects.raw(laid_out, ["x"])).unbound != []
 
 
 def test_every_model_with_an_owner_is_owned():
@@ -234,6 +253,13 @@ _DEMAND = re.compile(
 )
 
 
+_INSERT = re.compile(r'INSERT INTO "(?P<table>\w+)" \((?P<columns>[^)]+)\) VALUES \((?P<values>.+)\)')
+
+
+# What only writes rows is judged by those (`_made`), also where the INSERT is the first of several.
+_WRITES = re.compile(r"(WITH \w+ AS \()?INSERT ")
+
+
 class Record:
     """Wraps every statement of a request; `unbound` are those that read or write past the rule.
 
@@ -249,15 +275,32 @@ class Record:
         result = execute(sql, params, many, context)
         if sql in OF_EVERYBODY:  # numbers and times alone: tests/models/test_queue_view.py
             return result
+        sql = re.sub(r"\( | (?=\))", lambda found: found[0].strip(), " ".join(sql.split()))
         if "pg_class" in sql or not sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")):
             return result
         sql, values = _numbered(sql, params or ())
-        wrong = not sql.startswith("INSERT") and any(self._faults(blocks_of(sql), values, {}))
+        wrong = not _WRITES.match(sql) and any(self._faults(blocks_of(sql), values, {}))
         if not wrong and "ON CONFLICT" not in sql:
-            self.known |= set(_rows(context["cursor"].cursor.pgresult))
+            self.known |= set(_rows(context["cursor"].cursor.pgresult)) | set(self._made(sql, values))
         elif wrong and not LOOKS_FOR_THE_ID.search(sql):
             self.unbound.append(sql)
         return result
+
+    def _made(self, sql: str, values: list[Any]) -> Iterator[tuple[str, str]]:
+        """The row that an INSERT writes for an owner that is known, or for something of theirs."""
+        made = _INSERT.match(sql)
+        if not made or made["table"] not in OWNED:
+            return
+        row = dict(
+            zip(made["columns"].replace('"', "").split(", "), made["values"].split(", "), strict=False)
+        )
+        given = {name: values[int(value[1:])] for name, value in row.items() if re.fullmatch(r"\$\d+", value)}
+        names = OWNED[made["table"]]
+        key = next(iter(names))
+        if any(
+            (names[name], str(given[name])) in self.known for name in names if name in given and name != key
+        ):
+            yield made["table"], str(given.get(key))
 
     def _faults(self, block: Block, values: list[Any], around: dict[str, str]) -> Iterator[str]:
         """The names of owned tables that no condition binds, here and in the subqueries."""

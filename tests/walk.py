@@ -8,6 +8,7 @@ from datetime import timedelta
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -19,7 +20,9 @@ from django.utils import timezone
 
 from runs.checks import views
 from runs.models import (
+    OPEN,
     Artifact,
+    BulkJob,
     Delivery,
     Event,
     Membership,
@@ -27,6 +30,7 @@ from runs.models import (
     Owner,
     Result,
     Run,
+    SavedView,
     Session,
     SignInLink,
     Token,
@@ -36,8 +40,14 @@ from runs.models import (
     append_events,
     give_feedback,
 )
+from runs.models.bulk import start, undo
+from runs.models.criterion import add_criterion
+from runs.models.paging import Cursor
+from runs.models.review import add_items, open_queue
+from runs.query import Query
 from runs.sealing import seal
 from tests.pages.helpers import make_task, png, said
+from tests.transfer.files import a_file, an_event
 
 CANARY = "canary"  # in every text of the owner's data
 _TRACE = Path(__file__).resolve().parent.parent / "samples" / "trace.json"
@@ -48,16 +58,47 @@ SPEC = {
 }
 MEMBERS = ("viewer", "reviewer", "operator", "admin")
 
-TABS = ("transcript", "results", "artifacts", "attempts", "deliveries", "changes")
+TABS = (
+    *("transcript", "results", "artifacts", "attempts", "deliveries", "timeline", "spec", "metadata", "raw"),
+    *("transcript&find=canary", "transcript&before=2", "transcript&after=0", "results&view=list"),
+    "timeline&before=4102444800.000000_run-1",
+)
 
 # What else there is to see at an address.
 QUERIES = {
-    "/": ["status=queued", "owner={owner}", "not=agent&agent=x", "session=their-key", "run={run_id}"],
+    "/compare": ["runs={run_id},{task_id}", "a=&b=agent:x", "of={run_id}&before=eval_set"],
+    "/trends": ["span=all", "owner={owner}&agent=x"],
+    "/": [
+        "status=queued",
+        "owner={owner}",
+        "not=agent&agent=x",
+        "session=their-key",
+        "run={run_id}",
+        "q=kind:task+after:30d&columns=cost&strip=1",
+        "peek={run_id}",
+        "view={view_id}",
+        "q=-model:x",
+    ],
     "/runs/<uuid:run_id>": [f"tab={tab}" for tab in TABS],
     "/runs/<uuid:run_id>/json/<slug:part>": ["path=/spec"],
     "/runs/<uuid:run_id>/tree/<slug:part>": ["path=/spec"],
     "/runs/<uuid:run_id>/artifacts/<int:number>": ["inline"],
     "/runs/<uuid:run_id>/events/<int:seq>/files/<int:number>": ["inline"],
+    "/runs/<uuid:run_id>/events/<int:seq>/body": ["result=1", "part=0"],
+    "/system": [f"part={part}" for part in ("space", "due")],
+    "/strip": ["q=status:failed", "q=after:30d", "q=events:>0", "q=words"],
+    "/completion": ["q=agent:", "q=session:their", "q=owner:", "q=metadata.", "q=stat"],
+    "/live": ["live={run_id.hex}.0&picks=1"],
+    "/newer": ["after={cursor}", "after={cursor}&q=status:queued"],
+    "/views/new": ["q=kind:task"],
+    "/views/<int:view_id>": ["q=kind:task&columns=cost"],
+    "/export": ["format=csv&columns=all", "format=jsonl", "format=jsonl&id={run_id}"],
+    "/sessions": ["since=7d&before=2100-01-01&q=their&agent=x&source=api&owner=x"],
+    "/sessions/<uuid:session_id>": ["tab=runs", "from=start"],
+    "/submit": ["from={run_id}"],
+    "/submit/spec": ["from={run_id}"],
+    "/review": ["closed", "before=1000000"],
+    "/review/new": ["q=kind:task"],
     "/api/runs": ["status=queued&limit=1", "before=2100-01-01T00:00:00Z"],
 }
 
@@ -81,8 +122,12 @@ class Visitor:
             sent = {"data": json.dumps(body), "content_type": "application/json"}
         elif method == "POST":
             sent = {"data": body or {}}
-        with transaction.atomic():
+        # An export reads on the walk's own connection, which alone sees what the walk has made.
+        here = mock.patch("runs.pages.export.in_one_snapshot", lambda chunks: chunks)
+        with transaction.atomic(), here:
             response = getattr(client, method.lower())(address, **sent, headers=headers)
+            if response.streaming:
+                response = HttpResponse(response.getvalue(), status=response.status_code)
             transaction.set_rollback(True)
         return response
 
@@ -105,15 +150,25 @@ class World:
             "delivery_id": self._given_up().pk,
             "worker": "there/1",
             "session_id": self.session.pk,
+            "job_id": self._job().pk,
             "token_id": Token.objects.get(owner=self.owner, name="canary read").pk,
+            "owner_id": self.owner.pk,
+            "member_id": Membership.objects.get(user=self.visitors["viewer"].user).pk,
+            "slug": "search",
+            "view_id": self._view().pk,
+            "cursor": Cursor(timezone.now() - timedelta(days=1), self.run.pk),
             "seq": 1,
+            "criterion_id": add_criterion(self.owner, CANARY, CANARY).pk,
+            **self._review(),
             "number": 1,
             "part": "run",
             "secret": link,
         }
-        missing = {name: uuid4() for name in ("run_id", "task_id", "session_id")}
+        missing = {name: uuid4() for name in ("run_id", "task_id", "session_id", "job_id")}
         self.missing = {**self.ids, **missing, "token_id": 10**9, "worker": "nowhere/1"}
+        self.missing |= {"owner_id": 10**9, "member_id": 10**9, "slug": "nowhere"}
         self.missing["delivery_id"] = 10**9
+        self.missing |= dict.fromkeys(("criterion_id", "queue_id", "item_id", "view_id"), 10**9)
 
     def addresses(self, route: str) -> list[str]:
         """The address of the owner's own things there, alone and with each query that it understands."""
@@ -127,15 +182,35 @@ class World:
         return {
             "/api/runs": {"runId": str(self.missing["run_id"]), "spec": SPEC},
             "/runs/<uuid:run_id>/cancel": {"reason": "why"},
+            "/runs/<uuid:run_id>/force": {"reason": "why"},
+            "/runs/<uuid:run_id>/retry": {"key": uuid4()},
+            "/bulk/ask": {"action": "cancel", "q": "", "all": "1"},
+            "/bulk/start": self._confirmed(),
             "/runs/<uuid:run_id>/feedback": {"rating": "4"},
             "/runs/<uuid:task_id>/evaluate": {"use-tool_error_rate": "on"},
             "/sessions/<uuid:session_id>/evaluate": {"use-tool_error_rate": "on"},
             "/workers/pause": {"reason": "why"},
             "/workers/<path:worker>/release": {"reason": "why"},
-            "/submit": {"traces": trace, "owner": self.owner.pk, "match": "EXACT", "threshold": "0.7",
-                        "response": "on"},
+            "/views/new": {"name": "mine", "q": "kind:task"},
+            "/views/<int:view_id>": {"name": "ours", "owner": self.owner.pk, "replace": "on"},
+            "/import": {"file": SimpleUploadedFile("runs.jsonl", a_file(an_event())), "owner": self.owner.pk},
+            "/submit": {"traces": trace, "owner": self.owner.pk, "use-response_match_score": "on"},
+            "/submit/spec": {"spec": json.dumps(SPEC), "owner": self.owner.pk},
+            "/review/new": {"owner": self.owner.pk, "name": "mine"},
+            "/review/<int:queue_id>/change": {"name": "theirs"},
+            "/review/<int:queue_id>/stop": {"item": self.ids["item_id"], "rating": "3"},
+            "/review/<int:queue_id>/<int:item_id>": {"rating": "4", "rating-canary": "2"},
+            "/criteria": {"owner": self.owner.pk, "label": "Tone"},
+            "/criteria/<int:criterion_id>": {"label": "Tone"},
+            "/criteria/<int:criterion_id>/move": {"to": "later"},
             "/account/password": {"new_password1": "battery-9-st", "new_password2": "battery-9-st"},
             "/account/tokens": {"name": "ci", "owner": self.owner.pk},
+            "/people/<int:owner_id>/add": {
+                f"add-{self.owner.pk}-username": "carol",
+                f"add-{self.owner.pk}-role": "viewer",
+            },
+            "/people/<int:owner_id>/name": {f"name-{self.owner.pk}-name": "renamed"},
+            "/people/members/<int:member_id>/role": {"role": "operator"},
         }.get(route, {})  # fmt: skip
 
     def _people(self) -> Iterator[Visitor]:
@@ -202,6 +277,41 @@ class World:
         run = Run.objects.submit(self.owner, SPEC, title=CANARY)
         claim = {"worker_id": "there/1/1", "attempt": 1, "claimed_at": past, "lease_expires_at": past}
         Run.objects.filter(pk=run.pk).update(status="running", **claim)
+
+    def _job(self) -> BulkJob:
+        """A deletion that is done, and has its undoing."""
+        person = self.visitors["admin"].user
+        assert person
+        about = {"until": timezone.now(), "owners": [self.owner.pk], "counted": 1, "reason": CANARY}
+        job = start(person, BulkJob.Action.DELETE, Query(), **about)
+        now = {"started_at": timezone.now(), "finished_at": timezone.now()}
+        BulkJob.objects.filter(pk=job.pk).update(state="done", done_count=1, **now)
+        undo(job)
+        return job
+
+    def _confirmed(self) -> dict[str, Any]:
+        """The sheet of a cancellation of all that can be cancelled."""
+        can = Run.objects.filter(owner=self.owner, status__in=OPEN, cancel_requested_at=None, deleted_at=None)
+        return {
+            "action": "cancel",
+            "q": "",
+            "until": timezone.now().isoformat(),
+            "job": uuid4(),
+            "counted": can.count(),
+            "exact": "on",
+            "reason": "why",
+        }
+
+    def _review(self) -> dict[str, int]:
+        """A queue of both runs."""
+        told = {"instructions": CANARY, "criteria": [CANARY]}
+        queue = open_queue(self.owner, CANARY, "user:1", **told)
+        add_items(queue, [self.run.pk, self.task.pk])
+        return {"queue_id": queue.pk, "item_id": queue.items.get(run=self.run).pk}
+
+    def _view(self) -> SavedView:
+        author = self.visitors["admin"].user
+        return SavedView.objects.create(author=author, owner=self.owner, name=CANARY, query="agent:canary")
 
     def _given_up(self) -> Delivery:
         """A delivery of the run."""
