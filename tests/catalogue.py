@@ -4,14 +4,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.management import call_command
 from django.test.testcases import LiveServerThread
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import BrowserContext, Page
 
-from runs.models import Membership, Owner, Run, Session, User
+from runs.models import (
+    BulkJob,
+    Criterion,
+    Membership,
+    Owner,
+    ReviewQueue,
+    Run,
+    SavedView,
+    Session,
+    User,
+    delete_runs,
+)
 
 PASSWORD = "correct horse"
 
@@ -44,8 +57,43 @@ class Picks:
         return Run.objects.filter(artifact_count__gt=0).newest_first()[0]
 
     @cached_property
+    def judged_before(self) -> Run:
+        """Of the same suite."""
+        same = Run.objects.filter(kind="evaluation", title=self.judged.title, passed_count__gt=0)
+        return same.older_than(self.judged.created_at, self.judged.pk).newest_first()[0]
+
+    @cached_property
+    def running(self) -> Run:
+        return Run.objects.filter(status="running").newest_first()[0]
+
+    @cached_property
+    def spoken(self) -> Session:
+        """A session whose runs are tasks."""
+        return Session.objects.filter(title__startswith="From the old laptop")[0]
+
+    @cached_property
+    def queue(self) -> ReviewQueue:
+        return ReviewQueue.objects.order_by("pk")[0]
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        return Criterion.objects.order_by("pk")[0]
+
+    @cached_property
+    def view(self) -> SavedView:
+        return SavedView.objects.order_by("pk")[0]
+
+    @cached_property
+    def job(self) -> BulkJob:
+        return BulkJob.objects.order_by("pk")[0]
+
+    @cached_property
     def session(self) -> Session:
         return Session.objects.order_by("-run_count")[0]
+
+
+def _compared(of: Picks) -> str:
+    return f"/compare?runs={of.judged_before.pk},{of.judged.pk}"
 
 
 # The name is that of its screenshot.
@@ -55,7 +103,21 @@ PAGES: dict[str, Callable[[Picks], str]] = {
     "runs-search": lambda _: "/?q=rollback",
     "runs-nothing": lambda _: "/?q=agent:nobody",
     "runs-mistake": lambda _: "/?q=sttaus:failed+rating:9",
+    "runs-peek": lambda of: f"/?peek={of.judged.pk}",
+    "runs-columns": lambda _: "/?columns=run&columns=model&columns=cost&columns=created",
+    "runs-export": lambda _: "/export/choose?q=status:failed",
+    "runs-import": lambda _: "/import",
+    "view-new": lambda _: "/views/new?q=status:failed",
+    "view-change": lambda of: f"/views/{of.view.pk}",
+    "bulk": lambda _: "/bulk",
+    "bulk-job": lambda of: f"/bulk/{of.job.pk}",
+    "deleted": lambda _: "/deleted",
     "run": lambda of: f"/runs/{of.task.pk}",
+    "run-find": lambda of: f"/runs/{of.long.pk}?find=the",
+    "run-metadata": lambda of: f"/runs/{of.task.pk}?tab=metadata",
+    "run-cancel": lambda of: f"/runs/{of.running.pk}/cancel",
+    "run-retry": lambda of: f"/runs/{of.judged.pk}/retry",
+    "run-delete": lambda of: f"/runs/{of.task.pk}/delete",
     "run-long": lambda of: f"/runs/{of.long.pk}",
     "run-failed": lambda of: f"/runs/{of.failed.pk}",
     "run-cancelled": lambda of: f"/runs/{of.cancelled.pk}",
@@ -64,15 +126,39 @@ PAGES: dict[str, Callable[[Picks], str]] = {
     "run-spec": lambda of: f"/runs/{of.judged.pk}?tab=spec",
     "run-raw": lambda of: f"/runs/{of.task.pk}?tab=raw",
     "run-attempts": lambda of: f"/runs/{of.judged.pk}?tab=attempts",
-    "run-changes": lambda of: f"/runs/{of.judged.pk}?tab=changes",
+    "run-timeline": lambda of: f"/runs/{of.judged.pk}?tab=timeline",
     "run-event": lambda of: f"/runs/{of.task.pk}/events/1",
     "run-evaluate": lambda of: f"/runs/{of.task.pk}/evaluate",
     "sessions": lambda _: "/sessions",
     "session": lambda of: f"/sessions/{of.session.pk}",
+    "session-thread": lambda of: f"/sessions/{of.spoken.pk}",
+    "session-runs": lambda of: f"/sessions/{of.spoken.pk}?tab=runs",
+    "review": lambda _: "/review",
+    "review-item": lambda of: f"/review/{of.queue.pk}",
+    "review-new": lambda _: "/review/new",
+    "review-change": lambda of: f"/review/{of.queue.pk}/change",
+    "criteria": lambda _: "/criteria",
+    "criterion": lambda of: f"/criteria/{of.criterion.pk}",
     "session-evaluate": lambda of: f"/sessions/{of.session.pk}/evaluate",
     "submit": lambda _: "/submit",
+    "submit-again": lambda of: f"/submit?from={of.judged.pk}",
+    "submit-spec": lambda _: "/submit/spec",
+    "compare": lambda of: _compared(of),
+    "compare-evaluators": lambda of: f"{_compared(of)}&by=evaluator&show=all",
+    "compare-answers": lambda of: f"{_compared(of)}&by=text&show=all",
+    "compare-tasks": lambda of: f"/compare?runs={of.task.pk},{of.failed.pk},{of.cancelled.pk}",
+    "compare-sets": lambda _: "/compare?a=before:15d&b=after:15d",
+    "compare-ask": lambda _: "/compare",
+    "compare-mistake": lambda _: "/compare?runs=0123,zz",
+    "trends": lambda _: "/trends",
+    "trends-long": lambda _: "/trends?span=90",
+    "trends-nothing": lambda _: "/trends?kind=task&agent=nobody",
     "workers": lambda _: "/workers",
     "workers-pause": lambda _: "/workers/pause",
+    "system": lambda _: "/system",
+    "people": lambda _: "/people",
+    "help": lambda _: "/help",
+    "help-guide": lambda _: "/help/operate",
     "account": lambda _: "/account",
     "not-found": lambda _: "/no-such-page",
 }
@@ -85,6 +171,12 @@ ADMIN: dict[str, Callable[[Picks], str]] = {
 }
 
 
+# Nobody has signed in yet.
+OUTSIDE: dict[str, Callable[[Picks], str]] = {
+    "sign-in": lambda _: "/sign-in",
+}
+
+
 @dataclass(frozen=True)
 class Scene:
     """Something that a page shows once one does something there."""
@@ -94,7 +186,11 @@ class Scene:
 
 
 SCENES: dict[str, Scene] = {
+    "runs-completing": Scene("runs", lambda page: page.locator("#q").press_sequentially("status:fa")),
+    "runs-chosen": Scene("runs", lambda page: page.locator("#all").check()),
+    "run-delete-asked": Scene("run", lambda page: page.locator("#act-delete").click()),
     "keys": Scene("runs", lambda page: page.keyboard.press("?")),
+    "more": Scene("sessions", lambda page: page.get_by_role("button", name="More", exact=True).click()),
 }
 
 
@@ -106,7 +202,7 @@ class Catalogue:
     picks: Picks
 
     def address(self, name: str) -> str:
-        return f"{self.url}{(PAGES | ADMIN)[name](self.picks)}"
+        return f"{self.url}{(PAGES | ADMIN | OUTSIDE)[name](self.picks)}"
 
     def sign_in(self, context: BrowserContext) -> None:
         page = context.new_page()
@@ -139,4 +235,28 @@ def furnish() -> None:
     owner = Owner.objects.create(name="platform")
     ada = User.objects.create_superuser("ada", password=PASSWORD, first_name="Ada", last_name="Nwosu")
     Membership.objects.create(user=ada, owner=owner, role=Membership.Role.ADMIN)
-    call_command("load_demo", owner="platform", rater="ada", verbosity=0)
+    call_command("load_demo", owner="platform", rater="ada", verbosity=0, stdout=StringIO())
+    _act(ada, owner)
+
+
+def _act(ada: User, owner: Owner) -> None:
+    """Two runs that she deleted, and how that went."""
+    oldest = Run.objects.filter(rating_count=0, kind="task").order_by("created_at")[:2]
+    now = timezone.now()
+    gone = delete_runs(Run.objects.filter(pk__in=[run.pk for run in oldest]), ada.actor, "noise")
+    BulkJob.objects.create(
+        person=ada,
+        actor=ada.actor,
+        by=ada.display_name,
+        action=BulkJob.Action.DELETE,
+        query="agent:k8s-agent before:2026-10-30",
+        owners=[owner.pk],
+        until=now,
+        reason="noise",
+        counted=gone,
+        done_count=gone,
+        skipped={"rated": 3},
+        state=BulkJob.State.DONE,
+        started_at=now,
+        finished_at=now,
+    )

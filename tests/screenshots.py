@@ -40,16 +40,17 @@ def main() -> None:
 
 
 def _all(browser: Browser, catalogue) -> Iterator[str]:
-    from tests.catalogue import ADMIN, PAGES, SCENES
+    from tests.catalogue import ADMIN, OUTSIDE, PAGES, SCENES
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     for width, height in SIZES.items():
         context = browser.new_context(
             viewport={"width": width, "height": height}, reduced_motion="reduce", has_touch=width < 1000
         )
-        catalogue.sign_in(context)
         page = context.new_page()
-        for name in (*PAGES, *ADMIN, *SCENES):
+        for name in (*OUTSIDE, *PAGES, *ADMIN, *SCENES):
+            if name == next(iter(PAGES)):
+                catalogue.sign_in(context)
             scene = SCENES.get(name)
             page.goto(catalogue.address(scene.page if scene else name), wait_until="networkidle")
             if scene:

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-from tests.catalogue import ADMIN, PAGES, Catalogue, furnished
+from tests.catalogue import ADMIN, OUTSIDE, PAGES, Catalogue, furnished
 from tests.conftest import own_database
 
 # What depends on the theme or on the width: the rest is the same document.
@@ -37,33 +37,37 @@ def catalogue(django_db_blocker: Any) -> Iterator[Catalogue]:
 @pytest.fixture(scope="module")
 def visited(catalogue: Catalogue, browser: Browser) -> Iterator[Callable[[str], Visit]]:
     """Opens a page once, however many tests ask."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-    catalogue.sign_in(context)
-    yield cache(lambda name: visit(context, catalogue.address(name)))
-    context.close()
+    inside, outside = (
+        browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+        for _ in range(2)
+    )
+    catalogue.sign_in(inside)
+    yield cache(lambda name: visit(outside if name in OUTSIDE else inside, catalogue.address(name)))
+    inside.close()
+    outside.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *OUTSIDE])
 def test_axe_finds_nothing_in_light(visited: Callable[[str], Visit], name: str) -> None:
     assert visited(name).light == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *OUTSIDE])
 def test_axe_finds_nothing_in_dark(visited: Callable[[str], Visit], name: str) -> None:
     assert visited(name).dark == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *OUTSIDE])
 def test_axe_finds_nothing_on_a_phone(visited: Callable[[str], Visit], name: str) -> None:
     assert visited(name).narrow == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *OUTSIDE])
 def test_no_page_is_wider_than_its_window(visited: Callable[[str], Visit], name: str) -> None:
     assert visited(name).too_wide == []
 
 
-@pytest.mark.parametrize("name", [*PAGES, *ADMIN])
+@pytest.mark.parametrize("name", [*PAGES, *OUTSIDE, *ADMIN])
 def test_no_policy_is_violated(visited: Callable[[str], Visit], name: str) -> None:
     assert visited(name).violations == []
 
