@@ -37,6 +37,7 @@ def deliveries_context(run: Run, before: int) -> dict[str, Any]:
         "webhooks": list(Webhook.objects.filter(run=run).defer("sealed").order_by("position", "id")),
         "older": shown[-1].pk if len(found) > PAGE else None,
         "back": f"/runs/{run.pk}?tab=deliveries",
+        "before": before,
         "now": timezone.now(),
     }
 

@@ -25,13 +25,14 @@ from runs.pages.artifact import artifacts_context
 from runs.pages.attempts import attempts_context, deliveries_context
 from runs.pages.feedback import feedback_context
 from runs.pages.jinja import draw
-from runs.pages.parts import find_run, find_run_and_hooks, unchanged, wants
+from runs.pages.parts import find_run, find_run_and_hooks, news_only, unchanged, wants
 from runs.pages.results import results_context
 from runs.pages.run_table import is_stale, total_tokens
 from runs.pages.timeline import timeline_context
 from runs.pages.tree import number
 from runs.pages.waiting import fell_silent, whereabouts, why_not_running
 
+_POLLING = ("attempts", "deliveries")  # tabs that ask for themselves while the run is open
 _BEFORE_FOUND = 3  # events that stand above the one that was found
 
 
@@ -44,6 +45,9 @@ def run(request: SignedInRequest, run_id: UUID) -> HttpResponse:
     tab = asked if asked in {one.name for one in tabs} else _first_tab(found)
     if tab == "transcript" and (piece := _transcript_piece(request, found)):
         return piece
+    if tab in _POLLING and wants(request, tab):
+        context = {"run": found, **_TAB_CONTEXTS[tab](request, found)}
+        return news_only(request, render(request, f"runs/{tab}.html", context))
     context = {
         **_status_context(request, found),
         **feedback_context(found, request.user),

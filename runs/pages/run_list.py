@@ -33,6 +33,7 @@ from runs.pages.run_table import (
     PAGE,
     Columns,
     Page,
+    Row,
     cursor_of,
     draw_rows,
     page_of,
@@ -85,13 +86,13 @@ def live_rows(request: SignedInRequest) -> HttpResponse:
     """
     shown = dict(one.partition(".")[::2] for one in request.GET.getlist("live")[:_LIVE])
     runs = list(visible_runs(request).filter(pk__in=filter(None, map(_uuid, shown))))
-    rows = rows_of(runs, request.user, timezone.now())
-    moved = [row for row in rows if row.version != shown[row.run.pk.hex]]
-    status = 200 if any(row.is_live for row in rows) else 286
+    now = timezone.now()
+    moved = [run for run in runs if Row(run, now).version != shown[run.pk.hex]]
+    status = 286 if all(run.is_final for run in runs) else 200
     if not moved and status == 200:
         return unchanged()
     page = Page(
-        moved,
+        rows_of(moved, request.user, now),
         None,
         links=Links(asked(request.GET, request.user).query, **beside(request.GET)),
         columns=Columns.read(request.GET.getlist("columns")),

@@ -27,7 +27,7 @@ from runs.models.queue import try_now as end_pause
 from runs.models.queue_view import Place, Post, Situation
 from runs.models.run import PAYLOADS
 from runs.models.workers import drain, pause_queue, resume_queue
-from runs.pages.parts import find_run, is_htmx, local_address, render_part, wants
+from runs.pages.parts import find_run, is_htmx, local_address, news_only, render_part, wants
 from runs.pages.waiting import capped, in_list, runs_of
 
 SHOWN = 20  # runs that wait, and deliveries
@@ -39,7 +39,7 @@ PARTS = ("health", "waiting", "posts", "deliveries")
 @access.signed_in
 @require_safe
 def workers(request: SignedInRequest) -> HttpResponse:
-    """The whole, or one of PARTS, each of which asks for itself every few seconds."""
+    """The whole, or one of PARTS, each of which asks for itself: 204 where it looks as it did."""
     part = next((name for name in PARTS if wants(request, name)), None)
     now = timezone.now()
     context: dict[str, Any] = {"place": "workers", "now": now, "here": request.path}
@@ -50,7 +50,7 @@ def workers(request: SignedInRequest) -> HttpResponse:
     template = "workers/workers.html" if part is None else f"workers/workers.html#{part}"
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request", "HX-Target"])
-    return response
+    return news_only(request, response) if part else response
 
 
 # ── What all share ─────────────────────────────────────────────────────────
