@@ -3,8 +3,9 @@
 
 (() => {
   const $ = (selector) => document.querySelector(selector);
+  const on = (name, act) => document.addEventListener(name, act);
 
-  document.addEventListener("keydown", (event) => {
+  on("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
     if (event.target.closest("input:not([type=radio]), textarea, select")) return;
     const calls = [...document.querySelectorAll("#transcript .call")];
@@ -17,20 +18,21 @@
     }
   });
 
-  document.addEventListener("click", (event) => {
+  on("click", (event) => {
     const button = event.target.closest("[data-copy]");
     if (button) navigator.clipboard?.writeText(button.dataset.copy).then(() => button.classList.add("copied"));
   });
 
-  // Earlier events move nothing; new ones come by themselves to one who reads the end.
+  // Earlier events move nothing; new ones come to one who reads the end.
   let mark, top;
-  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  on("htmx:beforeSwap", ({ detail }) => {
     mark = detail.requestConfig.elt.matches("[data-earlier]") && $(".turn");
     top = mark && mark.getBoundingClientRect().top;
   });
-  document.addEventListener("htmx:afterSettle", () => {
+  on("htmx:afterSettle", () => {
     if (mark) scrollBy(0, mark.getBoundingClientRect().top - top);
     mark = null;
-    if (innerHeight + scrollY > document.body.scrollHeight - 80) $("[data-news]")?.click();
+    const end = $("#end")?.getBoundingClientRect().top;
+    if (end > 0 && end < innerHeight + 80) $("[data-news]")?.click();
   });
 })();

@@ -584,7 +584,7 @@ def _tallies(
 
     only = [side.letter for at, side in enumerate(sides) if any(row.items[at] is None for row in rows)]
     present = [side.letter for side in sides if side.letter not in only]
-    missing = f"not in {' or '.join(only)}" if only else "in one only"
+    missing = f"not in {only[0]}" if len(only) == 1 else "in one only" if len(sides) == 2 else "not in all"
     return [
         tally("regressed", "down", "down-d", "worse", _most(rows, "worse")),
         tally("improved", "up", "up-d", "better", _most(rows, "better")),

@@ -37,7 +37,7 @@ def of_window(turns: Sequence[Turn]) -> list[Line]:
         for place, call in enumerate(turn.calls):
             if call.is_error or place < 3:
                 anchor = f"{'c' if call.seq == turn.seq else 'e'}-{call.seq}"
-                lines.append(Line(call.seq, anchor, call.name, 2, call.is_error))
+                lines.append(Line(call.seq, anchor, call.name, 2, bool(call.is_error)))
         if len(turn.calls) > 3:
             lines.append(
                 Line(turn.calls[3].seq, f"e-{turn.calls[3].seq}", f"{len(turn.calls) - 3} more calls", 2)

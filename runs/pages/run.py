@@ -34,6 +34,7 @@ from runs.pages.waiting import fell_silent, whereabouts, why_not_running
 
 _POLLING = ("attempts", "deliveries")  # tabs that ask for themselves while the run is open
 _BEFORE_FOUND = 3  # events that stand above the one that was found
+_LONGEST_VERDICT = 500  # characters of what went wrong, at the top of the page
 
 
 @access.signed_in
@@ -181,7 +182,9 @@ def _news(run: Run, seen: int) -> SafeString:
 def _verdict(run: Run, stale: bool) -> str:
     """Why it failed, why it is not running, or how it went, in a sentence."""
     if run.status == Status.FAILED:
-        return text.visible(run.error or "It failed without saying why.")
+        error = run.error or "It failed without saying why."
+        short = text.shortened(error, _LONGEST_VERDICT)
+        return text.visible(short if short == error else f"{short}… All of it is under Raw JSON.")
     if run.status == Status.CANCELLED:
         return "It was stopped; what it had done until then is kept."
     if run.status == Status.QUEUED:
@@ -330,7 +333,9 @@ def _transcript(request: SignedInRequest, run: Run) -> dict[str, Any]:
     more = "" if window.is_whole else f"/runs/{run.pk}/outline?from={window.first}&to={window.last}"
     return {
         "transcript": _draw_window("transcript", run, window, search=search),
-        "outline": draw("runs/outline", lines=lines, shown=None, more=more) if len(lines) > 1 else "",
+        "outline": draw("runs/outline", lines=lines, shown=None, more=more, at_end=not window.after)
+        if len(lines) > 1
+        else "",
     }
 
 

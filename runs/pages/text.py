@@ -14,6 +14,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 # Control characters but tab, newline and escape, which terminal() reads.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 _BASE64 = re.compile(r"data:[\w/+.;=-]{0,100};base64,[A-Za-z0-9+/=_-]{40,}|[A-Za-z0-9+/_-]{256,}={0,2}")
+_DIGIT = re.compile("[0-9]")  # so long a run of base64 has some; a word without spaces has none
 _COLOUR = re.compile("\x1b\\[([0-9;]*)m")
 _OTHER_ESCAPE = re.compile("\x1b(?:\\[[0-9;?]*[A-Za-ln-z@]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\^_])")
 _COLOURS = (
@@ -36,12 +37,15 @@ def visible(text: str) -> str:
 
 def without_base64(text: str) -> str:
     """`text` with a note in place of data URIs and long runs of base64, which tell a reader nothing."""
-    return _BASE64.sub(lambda found: f"⟨{len(found[0]):,} characters of base64⟩", text)
+    return _BASE64.sub(
+        lambda found: f"⟨{len(found[0]):,} characters of base64⟩" if _DIGIT.search(found[0]) else found[0],
+        text,
+    )
 
 
 def is_base64(text: str) -> bool:
     """Whether the whole text is a data URI or base64: shown by its size only."""
-    return len(text) > 255 and _BASE64.fullmatch(text.strip()) is not None
+    return len(text) > 255 and bool(_BASE64.fullmatch(text.strip()) and _DIGIT.search(text))
 
 
 def shortened(text: str, limit: int = PREVIEW) -> str:

@@ -63,7 +63,8 @@ class Entry:
 class Call:
     """A tool call with its result, which may lie in another window.
 
-    brief: its arguments in a line. bytes: of both payloads. is_unread: they are not here.
+    brief: its arguments in a line. is_error: None where the result is too large to tell. bytes: of both
+    payloads. is_unread: they are not here.
     """
 
     seq: int
@@ -73,7 +74,7 @@ class Call:
     has_arguments: bool = False
     result: Json = None
     result_seq: int | None = None
-    is_error: bool = False
+    is_error: bool | None = False
     duration_ms: Json = None
     bytes: int = 0
     is_unread: bool = False
@@ -198,13 +199,9 @@ def turns_of(events: Iterable[Recorded], run: Run, limit: int = SHOWN) -> list[T
     for recorded in events:
         event = _as_it_was_sent(recorded)
         payload = _payload(event)
-        if (
-            event.kind == Event.Kind.TOOL_RESULT
-            and not event.is_unread
-            and (call := calls.get(_key(payload)))
-            and not call.has_result
-        ):
+        if event.kind == Event.Kind.TOOL_RESULT and (call := _answered(calls, event, payload)):
             _take_result(call, event, payload)
+            turns[-1].half_searched |= event.half_searched
             continue
         turn = _turn_for(turns, event, payload, run, is_late=event is not recorded)
         turn.half_searched |= event.half_searched
@@ -282,7 +279,7 @@ def _entry(
 # What an event costs is about what it shows: of a text its beginning, of a folded call little. The lateral
 # subquery reads a payload once; each of its operators by itself would do so again.
 _READ = """SELECT seq, kind, role, size, coalesce(occurred_at, created_at),
-        CASE WHEN size <= %(whole)s THEN payload::text END,
+        CASE WHEN size <= %(whole)s THEN coalesce(payload::text, 'null') END,
         CASE WHEN size <= %(whole)s THEN payload_exact END,
         CASE
             WHEN held IS NULL THEN NULL
@@ -355,7 +352,13 @@ def _turn_for(turns: list[Turn], event: Entry, payload: dict[str, Json], run: Ru
     late = (
         is_late
         or event.kind == Event.Kind.LATE_WRITE
-        or (run.finished_at is not None and run.kind == Run.Kind.TASK and event.at > run.finished_at)
+        # The note of the end itself is a moment younger than the end.
+        or (
+            event.kind != Event.Kind.STATE
+            and run.finished_at is not None
+            and run.kind == Run.Kind.TASK
+            and event.at > run.finished_at
+        )
     )
     if turns and turns[-1].role == role and not speaks and turns[-1].late == late:
         return turns[-1]
@@ -430,12 +433,21 @@ def _text_part(kind: str, seq: int, said: str, limit: int, length: Json = None, 
     return Part(kind, seq, shown, f"{whole:,} characters", len(shown) < whole, number)
 
 
+def _answered(calls: dict[str, Call], event: Entry, payload: dict[str, Json]) -> Call | None:
+    """The call that a result answers; of a result too large to be read, the only one that waits for any."""
+    if not event.is_unread:
+        call = calls.get(_key(payload))
+        return call if call and not call.has_result else None
+    waiting = [call for call in calls.values() if not call.has_result]
+    return waiting[0] if len(waiting) == 1 else None
+
+
 def _take_result(call: Call, event: Entry, payload: dict[str, Json]) -> None:
     call.result, call.result_seq = payload.get("result"), event.seq
-    call.is_error = payload.get("is_error") is True
+    call.is_error = None if event.is_unread else payload.get("is_error") is True
     call.duration_ms = payload.get("duration_ms")
     call.bytes += event.size
-    call.is_unread |= event.is_glance
+    call.is_unread |= event.is_glance or event.is_unread
 
 
 def _unfold(turns: Sequence[Turn], find: int | None) -> None:

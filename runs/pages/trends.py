@@ -71,6 +71,9 @@ class TrendsForm(forms.Form):
 
     def clean(self) -> None:
         since, until = self.cleaned_data.get("since"), self.cleaned_data.get("until")
+        for name, day in (("since", since), ("until", until)):
+            if day and day < _FIRST_DAY:
+                self.add_error(name, f"Choose a day from {_FIRST_DAY} on.")
         if since and until and since > until:
             self.add_error("until", "This is before the first day: turn the two around.")
 

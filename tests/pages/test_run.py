@@ -202,3 +202,10 @@ def test_a_poll_is_one_query_beside_who_asks(signed_in, owner, django_assert_num
     version = signed_in.get(f"/runs/{run.pk}").context["version"]
     with django_assert_num_queries(4):  # the session, the person, their rights, the run
         assert signed_in.get(f"/runs/{run.pk}/status", {"v": version, "seen": 1}).status_code == 204
+
+
+def test_a_long_error_is_cut_at_the_top_and_says_where_the_rest_is(signed_in, owner):
+    run = make_task(owner, status="failed", error="It broke. " * 300, finished_at=timezone.now())
+    strip = signed_in.get(f"/runs/{run.pk}/status").content.decode()
+    assert "All of it is under Raw JSON." in strip
+    assert strip.count("It broke.") < 60

@@ -120,6 +120,31 @@ def test_new_events_come_by_themselves_at_the_end_and_wait_behind_a_bar_elsewher
     assert page.locator(".turn", has_text="brand new").count() == 1
 
 
+def test_one_who_reads_the_end_is_taken_along_event_after_event(run, page):
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    for number in range(4):
+        append_events(run, [said(f"step {number}\n\n" + "and so on " * 60)])
+        expect(page.locator(".turn", has_text=f"step {number}")).to_be_in_viewport(timeout=8_000)
+
+
+def test_the_bar_of_what_is_new_is_seen_by_one_who_reads_far_above(run, page):
+    page.evaluate("scrollTo(0, 300)")
+    append_events(run, [said("brand new")])
+    expect(page.get_by_role("link", name="1 new")).to_be_in_viewport(timeout=8_000)
+    assert page.evaluate("scrollY") == 300
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_in_a_transcript_is_wider_than_the_page(site, owner, page, width):
+    code = "```\n" + "a long line of code " * 30 + "\n```"
+    table = "| a | b |\n|---|---|\n| " + "word " * 80 + " | 2 |"
+    run = make_task(owner, said(code), said(table), called("a_tool_of_a_long_name_" * 10, {"a": 1}))
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{site.url}/runs/{run.pk}")
+    expect(page.locator(".call")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_the_head_follows_the_end_of_the_run(run, page):
     expect(page.locator("#run-buttons").get_by_role("link", name="Cancel")).to_be_visible()
     now = timezone.now()

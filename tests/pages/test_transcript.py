@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from runs.models import Event, NewEvent, append_events
+from runs.models import Event, NewEvent, Status, append_events
+from runs.models.transition import finish
 from tests.pages.helpers import answered, called, make_task, png, said
 
 HTMX = {"HX-Request": "true"}
@@ -356,3 +357,32 @@ def test_the_outline_is_of_the_whole_run_and_bounded(signed_in, owner):
     assert 'href="#e-461"' in outline
     assert "break" in outline
     assert outline.count("<li>") <= 160
+
+
+def test_the_note_of_the_end_itself_is_no_late_write(signed_in, owner):
+    run = make_task(owner, said("Done."))
+    finish(run, Status.SUCCEEDED)
+    assert "This came after the end" not in transcript(signed_in, run)
+
+
+def test_an_event_without_a_payload_is_no_value_that_is_too_large(signed_in, owner):
+    page = transcript(signed_in, make_task(owner, NewEvent("note", None)))
+    assert "note" in page
+    assert "big-val" not in page
+
+
+def test_a_long_word_is_not_taken_for_base64(signed_in, owner):
+    page = transcript(signed_in, make_task(owner, said("Donaudampfschifffahrt" * 40)))
+    assert "of base64" not in page
+    assert "Donaudampfschifffahrt" * 40 in page
+
+
+def test_a_result_too_large_to_read_belongs_to_the_call_that_waits_and_is_not_called_fine(signed_in, owner):
+    run = make_task(owner, called("dump", {"n": 1}), answered("dump", "many words " * 250_000))
+    finish(run, Status.SUCCEEDED)
+    run.refresh_from_db()
+    page = transcript(signed_in, run)
+    assert "no result" not in page
+    assert "2.8 MB" in page
+    assert 'class="sr">ok' not in page
+    assert "body?result=2" in page

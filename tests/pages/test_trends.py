@@ -202,6 +202,8 @@ def test_another_owner_is_missing(strangers_client, owner):
         ("?kind=x", "kind"),
         ("?from=x", "from"),
         ("?from=2026-02-02&to=2026-02-01", "to"),
+        ("?from=0001-01-01", "from"),
+        ("?to=0001-01-01", "to"),
     ],
 )
 def test_a_mistake_is_named_with_its_field(signed_in, owner, query, field):
