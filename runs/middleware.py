@@ -6,17 +6,20 @@ import re
 import secrets
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.utils.cache import patch_vary_headers
 from psycopg_pool import PoolTimeout
 
 from runs import errors
 
 type Next = Callable[[HttpRequest], HttpResponse]
+type View = Callable[..., HttpResponseBase]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,21 @@ class RequestId:
         if not response.has_header("Cache-Control"):
             response["Cache-Control"] = "no-store"  # whoever comes next to this machine sees no data
         return response
+
+
+class SignInFirst(LoginRequiredMiddleware):
+    """Sends who is not signed in to the sign-in page; a piece of a page that is open is refused instead.
+
+    htmx would follow, and put the sign-in page into the middle of what somebody reads or writes.
+    """
+
+    def process_view(
+        self, request: HttpRequest, view_func: View, view_args: Any, view_kwargs: Any
+    ) -> HttpResponseBase | None:
+        to_sign_in = super().process_view(request, view_func, view_args, view_kwargs)
+        if to_sign_in and request.headers.get("HX-Request") == "true":
+            return errors.response(request, 403, "You are not signed in any more. Load the page again.")
+        return to_sign_in
 
 
 class Refusals:

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from runs import access, errors
 from runs.access import SignedInRequest
@@ -140,8 +141,8 @@ def bulk_start(request: SignedInRequest) -> HttpResponse:
     given = form.cleaned_data
     if chosen is None or any(name not in given for name in ("q", "until", "job", "counted")):
         return _unreadable(request)
-    if BulkJob.objects.filter(pk=given["job"], person=request.user).exists():
-        return _go(request, reverse("bulk_job", args=[given["job"]]))
+    if started := _mine(request).filter(pk=given["job"]).first():
+        return _shown(request, started)
     try:
         meant = Meant(parse(given["q"], given["until"]), given["until"], chosen)
         queue = form.find_queue() if form.is_valid() else None
@@ -180,7 +181,7 @@ def _started(
         )
     except BulkJob.DoesNotExist:
         raise Http404 from None
-    return _go(request, reverse("bulk_job", args=[job.pk]))
+    return _shown(request, job)
 
 
 def _make_queue(request: SignedInRequest, wanted: ReviewQueue, meant: Meant) -> ReviewQueue:
@@ -317,7 +318,8 @@ def bulk_progress(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     job = _find(request, job_id)
     if _version(job) == request.GET.get("v"):
         return unchanged()
-    return render(request, "bulk/job.html#progress", _job_context(request, job))
+    template = "bulk/bar.html" if "bar" in request.GET else "bulk/job.html#progress"
+    return render(request, template, _job_context(request, job))
 
 
 @access.signed_in
@@ -355,6 +357,7 @@ def _job_context(request: SignedInRequest, job: BulkJob) -> dict[str, Any]:
         "back": list_address("" if job.options else job.query),
         "undoing": undoing_of(job) if job.is_over and job.undo_until else None,
         "may_undo": job.is_over and job.undo_until is not None and job.undo_until > timezone.now(),
+        "list": _list_behind(request) or reverse("run_list"),
     }
 
 
@@ -385,5 +388,21 @@ def _find(request: SignedInRequest, job_id: UUID) -> BulkJob:
     return get_object_or_404(_mine(request), pk=job_id)
 
 
-def _go(request: HttpRequest, address: str) -> HttpResponse:
+def _shown(request: SignedInRequest, job: BulkJob) -> HttpResponse:
+    """Progress in the bar of the list that asked, whose rows stay (look/LOOK.md); else its page."""
+    if _list_behind(request):
+        response = render(request, "bulk/bar.html", _job_context(request, job) | {"closes": True})
+        return retarget(reswap(response, "outerHTML"), "#bulk")
+    address = reverse("bulk_job", args=[job.pk])
     return HttpResponseClientRedirect(address) if is_htmx(request) else redirect(address)
+
+
+def _list_behind(request: HttpRequest) -> str:
+    """The address of the runs list that htmx asks from; empty where it asks from elsewhere."""
+    page = urlsplit(request.headers.get("HX-Current-URL", ""))
+    if not is_htmx(request) or page.path != reverse("run_list"):
+        return ""
+    chosen = QueryDict(page.query, mutable=True)
+    for name in ("select", "peek"):
+        chosen.pop(name, None)
+    return f"{page.path}?{chosen.urlencode()}"

@@ -44,7 +44,7 @@ def feedback(request: SignedInRequest, run_id: UUID) -> HttpResponse:
         context["keep"] = "withdraw" not in request.POST
         template = "runs/feedback.html" if is_htmx(request) else "runs/feedback_page.html"
         return render(request, template, context, status=status)
-    if not wrong:
+    if not wrong and request.POST.get("criterion") != OVERALL:  # what is named was rated beside the row
         return HttpResponse(status=204)
     given = feedback_of(run, request.user).filter(criterion=OVERALL).first()
     context = {"run": run, "rating": given and given.rating, "wrong": wrong, "oob": True, "here": back}

@@ -42,6 +42,11 @@ class Fail:
     score: float | None
     words: str
 
+    @property
+    def said(self) -> str:
+        """The reason, and whose it is where it does not say so itself."""
+        return self.words if self.words.startswith(self.evaluator) else f"{self.evaluator}: {self.words}"
+
 
 @dataclass(frozen=True, slots=True)
 class Last:

@@ -46,8 +46,9 @@ def draw_row(row: "Row", frame: Frame) -> str:
 
 
 def _pick(row: "Row", frame: Frame, run_id: str, title: str) -> str:
-    """A box that stays as it is when its row is drawn again."""
-    keep = f' id="ck-{run_id}" hx-preserve' if row.is_live or frame.oob else ""
+    """A box that stays as it is when its row alone is drawn again; another list begins with none ticked."""
+    keep = f' id="ck-{run_id}"' if row.is_live or frame.oob else ""
+    keep += " hx-preserve" if frame.oob else ""
     on = " checked disabled" if frame.all_picked else ""
     what = f'name="id" value="{run_id}" form="bulk" aria-label="Choose {title or run_id}"'
     return f'<td class="c-ck"><input type="checkbox" {what}{keep}{on}></td>'

@@ -184,7 +184,8 @@ def live_address(page: Page, here: str) -> str:
 
 def draw_rating(request: SignedInRequest, run: Run, rating: int | None, here: str, wrong: str) -> SafeString:
     """The cell that takes the reader's rating, with what is wrong, to be put where it was."""
-    return draw("runs/rate", id=run.pk, rating=rating, csrf=get_token(request), here=here, wrong=wrong)
+    said = {"csrf": get_token(request), "here": here, "wrong": wrong}
+    return draw("runs/rate", id=run.pk, rating=rating, oob=True, **said)
 
 
 class _Ratings:
@@ -199,7 +200,7 @@ class _Ratings:
             given = look.stars_given(rating) if rating else ""
             return f'<td class="c-rate">{given}</td>'
         if rating not in self.drawn:
-            self.drawn[rating] = draw("runs/rate", id=_ID, rating=rating, wrong="", **self.said)
+            self.drawn[rating] = draw("runs/rate", id=_ID, rating=rating, wrong="", oob=False, **self.said)
         return self.drawn[rating].replace(_ID, str(run.pk))
 
 
@@ -250,7 +251,7 @@ def _reason(run: Run, now: datetime) -> tuple[str, str]:
     if run.cancel_requested_at and not run.is_final:
         return _ASK, f"{run.cancel_requested_by or 'somebody'} asked to cancel"
     if run.status == Status.QUEUED:
-        return _PLAIN, "waits for a worker"
+        return _PLAIN, "waits for a worker" if run.is_evaluation else "its agent has not begun"
     if run.status == Status.RUNNING and run.is_evaluation:
         count = run.passed_count + run.failed_count + run.errored_count + run.skipped_count
         return _NOW, f"{count} result{'' if count == 1 else 's'} so far" if count else "reads its traces"

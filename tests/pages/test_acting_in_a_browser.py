@@ -39,10 +39,12 @@ def test_all_of_a_filter_is_deleted_and_undone(site, alice, runs, browser_page: 
     expect(opener).to_be_focused()
     opener.click()
     sheet.get_by_role("button", name="Delete 3").click()
-    expect(page.get_by_text("Deleting 3: waits for a worker.").first).to_be_visible()
+    expect(sheet).to_be_hidden()
+    expect(page.locator("#bulk")).to_contain_text("Deleting 3: waits for a worker.")
+    expect(page.locator("#job-page")).to_be_focused()
     work_off()
-    expect(page.locator("#job")).to_contain_text("3 runs deleted.", timeout=8_000)
-    assert page.locator("#job").get_attribute("hx-trigger") is None
+    expect(page.locator("#bulk")).to_contain_text("3 runs deleted.", timeout=8_000)
+    assert page.locator("#bulk").get_attribute("hx-trigger") is None
     page.get_by_role("button", name="Undo: restore 3").click()
     work_off()
     expect(page.locator("#job")).to_contain_text("3 runs restored.", timeout=8_000)
@@ -60,7 +62,7 @@ def test_the_sheet_says_that_the_number_is_another(site, alice, owner, runs, bro
     sheet.get_by_role("button", name="Delete 3").click()
     expect(sheet.get_by_role("alert")).to_contain_text("It was 3 when you were asked.")
     sheet.get_by_role("button", name="Delete 2").click()
-    expect(page.locator("#job")).to_be_visible()
+    expect(page.locator("#bulk")).to_contain_text("Deleting 2")
     assert BulkJob.objects.get().counted == 2
 
 

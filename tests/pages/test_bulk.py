@@ -178,6 +178,31 @@ def test_htmx_is_sent_to_the_job(signed_in, ended):
     assert answer["HX-Redirect"] == f"/bulk/{BulkJob.objects.get().pk}"
 
 
+def test_from_the_list_progress_takes_the_place_of_its_bar(signed_in, ended):
+    ended()
+    at_list = {**HTMX, "HX-Current-URL": "http://testserver/?q=is%3Afinal&columns=run&select=all"}
+    answer = signed_in.post("/bulk/start", fields_of(ask(signed_in, "delete", q="")), headers=at_list)
+    assert (answer["HX-Retarget"], answer["HX-Reswap"]) == ("#bulk", "outerHTML")
+    poll = re.search(r'hx-get="([^"]+)" hx-trigger="every 1s"', answer.content.decode())[1]
+    poll = poll.replace("&amp;", "&")
+    assert signed_in.get(poll, headers=at_list).status_code == 204
+    work_off()
+    bar = signed_in.get(poll, headers=at_list).content.decode()
+    assert "1 run deleted." in bar
+    assert "Undo: restore 1" in bar
+    assert "hx-trigger" not in bar
+    assert 'data-list href="/?q=is%3Afinal&amp;columns=run"' in bar
+
+
+def test_sent_twice_from_the_list_it_shows_the_same_job(signed_in, ended):
+    ended()
+    sheet = fields_of(ask(signed_in, "delete", q=""))
+    at_list = {**HTMX, "HX-Current-URL": "http://testserver/"}
+    for _ in range(2):
+        answer = signed_in.post("/bulk/start", sheet, headers=at_list).content.decode()
+        assert f"/bulk/{BulkJob.objects.get().pk}/progress" in answer
+
+
 @pytest.mark.parametrize("gone", ["until", "job", "counted"])
 def test_a_form_that_lacks_something_is_refused(signed_in, ended, gone):
     ended()

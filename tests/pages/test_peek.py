@@ -36,6 +36,11 @@ def test_it_works(signed_in, owner):
     assert "Its agent finished." in page
 
 
+def test_a_rating_in_the_row_loads_it_again(signed_in, owner):
+    run = over(owner)
+    assert f'hx-trigger="htmx:afterRequest from:#rate-{run.pk}"' in peek(signed_in, run)
+
+
 def test_it_hides_other_peoples_runs(strangers_client, owner):
     assert strangers_client.get(f"/runs/{over(owner).pk}/peek", headers=HTMX).status_code == 404
 

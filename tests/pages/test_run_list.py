@@ -369,3 +369,17 @@ def test_a_search_that_runs_out_of_time_says_how_far_it_came(signed_in, owner, m
     page = signed_in.get("/", {"q": "events:>0"}).content.decode()
     assert "Searched back to" in page
     assert "Go on" in page
+
+
+def test_what_waits_says_for_whom(signed_in, owner, make_run):
+    make_task(owner, status="queued")
+    assert "its agent has not begun" in signed_in.get("/").content.decode()
+    make_run(status="queued")
+    assert "waits for a worker" in signed_in.get("/").content.decode()
+
+
+def test_a_ticked_row_stays_so_when_it_alone_is_drawn_again(signed_in, owner):
+    run = make_task(owner, status="running")
+    assert "hx-preserve" not in signed_in.get("/").content.decode()
+    row = signed_in.get("/live", {"live": f"{run.pk.hex}.0", "picks": "1"}).content.decode()
+    assert f'id="ck-{run.pk}" hx-preserve' in row

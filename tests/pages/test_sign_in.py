@@ -14,6 +14,12 @@ def test_a_page_asks_first(client, db):
     assert answer["Location"] == "/sign-in?next=/sessions"
 
 
+def test_a_part_of_an_open_page_is_refused_rather_than_replaced_by_the_sign_in_page(client, db):
+    answer = client.get("/", headers={"HX-Request": "true", "HX-Target": "list"})
+    assert answer.status_code == 403
+    assert "You are not signed in any more." in answer.content.decode()
+
+
 def test_it_goes_on_to_where_one_wanted(client, alice):
     form = {"username": "alice", "password": "correct horse", "next": "/sessions"}
     assert client.post("/sign-in", form)["Location"] == "/sessions"
