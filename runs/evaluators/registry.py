@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from runs.evaluators.base import Config, EvaluationError, Evaluator
 from runs.evaluators.budgets import CostBudget, LatencyBudget, TokenBudget, TurnCount
 from runs.evaluators.response_json_schema import ResponseJsonSchema
@@ -119,10 +121,15 @@ def evaluators() -> list[About]:
                 description=evaluator.description,
                 default_threshold=evaluator.default_threshold,
                 needs_eval_case=evaluator.needs_eval_case,
-                config_schema=evaluator.Config.model_json_schema(),
+                config_schema=_schema_of(evaluator.Config),
             )
         )
     return found
+
+
+@cache
+def _schema_of(config: type[BaseModel]) -> dict[str, Any]:
+    return config.model_json_schema()
 
 
 @cache

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST, require_safe
 from runs import access
 from runs.access import SignedInRequest
 from runs.models import Action, Owner, Token, User, owner_ids, require
+from runs.pages.jinja import draw
 from runs.pages.parts import OwnerField, local_address
 from runs.templatetags.look import THEME_COOKIE, THEMES
 
@@ -49,9 +50,8 @@ class ZoneForm(forms.Form):
 
     def __init__(self, user: User, data: Any = None) -> None:
         super().__init__(data)
-        names = sorted(zone_names() | {user.time_zone} - {""})
         zone: Any = self.fields["zone"]
-        zone.choices = [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
+        zone.choices = _zones(user)
 
     def clean_zone(self) -> str:
         return self.cleaned_data["zone"] if self.cleaned_data["zone"] != "UTC" else ""
@@ -164,7 +164,7 @@ def _page(request: SignedInRequest, status: int = 200, **context: Any) -> HttpRe
         "name_form": NameForm(instance=user),
         "password_form": _password_form(user),
         "zone_form": ZoneForm(user),
-        "zone": user.time_zone or "UTC",
+        "zones": draw("account/zones", zones=_zones(user), chosen=user.time_zone or "UTC"),
         "token_form": TokenForm(request),
         "tokens": _tokens(user),
         "themes": _THEMES,
@@ -172,6 +172,12 @@ def _page(request: SignedInRequest, status: int = 200, **context: Any) -> HttpRe
         **context,
     }
     return render(request, "account/account.html", context, status=status)
+
+
+def _zones(user: User) -> list[tuple[str, str]]:
+    """What is offered, by name and label; one's own stands there also where it is unusual."""
+    names = sorted(zone_names() | {user.time_zone} - {""})
+    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
 
 
 def _password_form(user: User, data: Any = None) -> "SetPasswordForm[User]":

@@ -7,7 +7,9 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.forms.renderers import Jinja2
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from pydantic import ValidationError
 
 from runs.evaluators import EvalConfigError, EvaluationError, evaluators, validate_eval_config
@@ -16,6 +18,7 @@ from runs.evaluators.params import MATCH_TYPES
 from runs.evaluators.registry import JUDGE, About, named
 from runs.exact import Json
 from runs.pages import schema_fields
+from runs.pages.jinja import draw
 from runs.pages.schema_fields import JsonText, Schema
 
 _TRAJECTORY = "tool_trajectory_avg_score"
@@ -38,6 +41,7 @@ class EvaluatorForm(forms.Form):
     stands among the others.
     """
 
+    default_renderer = Jinja2()  # one for all forms: each keeps its own compiled templates
     more = JsonText(
         list,
         label="Others, as JSON",
@@ -61,6 +65,11 @@ class EvaluatorForm(forms.Form):
             self.fields |= _fields(one, begun.get(one.name, {}), used)
         others = [entry for entry in entries or () if entry not in begun.values()]
         self.fields["more"].initial = others or None
+
+    @property
+    def drawn(self) -> SafeString:
+        """The evaluators with their fields as HTML."""
+        return draw("submit/evaluators", offers=self.offers())
 
     def offers(self) -> Iterator[Offer]:
         for one in self.offered:

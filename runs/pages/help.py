@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 
 from runs import access
 from runs.access import SignedInRequest
+from runs.models import Action
 from runs.pages import text
 from runs.query import FIELDS
 
@@ -67,9 +68,10 @@ KEYS: Mapping[str, Sequence[Key]] = {
         Key(("Enter",), "done, next"),
         Key(("s",), "skip"),
         Key(("←",), "back"),
+        Key(("Esc",), "stop; what you said is kept"),
     ),
 }
-PAGES: Sequence[tuple[str, str, str]] = (
+PAGES: Sequence[tuple[str, str, str]] = (  # those of _NEEDS are for people with that right
     ("Runs", "/", "What agents did and what was said of it: search, open, rate, cancel, retry, export."),
     ("Sessions", "/sessions", "Conversations, each as one thread across its runs."),
     ("Review", "/review", "What waits for a person's opinion, one item after the other."),
@@ -79,8 +81,17 @@ PAGES: Sequence[tuple[str, str, str]] = (
     ("Submit", "/submit", "Traces and an eval set become a run; a run goes again with changes."),
     ("Account", "/account", "Your name, password, theme, time zone, and tokens."),
     ("People", "/people", "Who belongs to which owner, and with which role."),
+    ("Criteria", "/criteria", "What runs are rated on, beside how they are overall."),
     ("System", "/system", "Database, settings, backups, what is deleted when: how it is and what to do."),
 )
+
+
+_NEEDS = {
+    "Submit": Action.SUBMIT,
+    "People": Action.MANAGE,
+    "Criteria": Action.MANAGE,
+    "System": Action.MANAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,12 @@ class Guide:
 @access.signed_in
 @require_safe
 def help_page(request: SignedInRequest) -> HttpResponse:
-    context = {"place": "help", "pages": PAGES, "fields": FIELDS.values(), "guides": guides().values()}
+    context = {
+        "place": "help",
+        "pages": _pages(request),
+        "fields": FIELDS.values(),
+        "guides": guides().values(),
+    }
     return render(request, "help/help.html", context)
 
 
@@ -105,6 +121,16 @@ def guide(request: SignedInRequest, slug: str) -> HttpResponse:
         raise Http404
     context = {"place": "help", "guide": found, "body": _body(found), "guides": guides().values()}
     return render(request, "help/guide.html", context)
+
+
+def _pages(request: SignedInRequest) -> list[tuple[str, str, str]]:
+    """Those that this person may open; staff see the system in any case."""
+    rights, staff = request.rights, request.user.is_staff
+    return [
+        page
+        for page in PAGES
+        if page[0] not in _NEEDS or rights[_NEEDS[page[0]]] or (staff and page[0] == "System")
+    ]
 
 
 @cache

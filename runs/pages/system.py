@@ -234,7 +234,7 @@ def _workers() -> Iterator[Check]:
     elif silent:
         yield Check("Workers", "attention", f"{alive} answer, {silent} fell silent.", "See the workers page.")
     else:
-        yield Check("Workers", "ok", f"{alive} {'answers' if alive == 1 else 'answer'}.")
+        yield Check("Workers", "ok", "One answers." if alive == 1 else f"{alive} answer.")
 
 
 def _versions() -> Iterator[Check]:

@@ -1,4 +1,4 @@
-from runs.models import Feedback, FeedbackVersion, Membership, Owner, User, give_feedback
+from runs.models import OVERALL, Feedback, FeedbackVersion, Membership, Owner, User, give_feedback
 from runs.models.criterion import add_criterion, retire_criterion
 
 HTMX = {"HX-Request": "true"}
@@ -29,6 +29,15 @@ def test_rating_in_the_row_keeps_the_comment(signed_in, make_run, alice):
     assert answer.status_code == 204
     given = Feedback.objects.get(run=run)
     assert (given.rating, given.comment) == (3, "the limit was in the diff")
+
+
+def test_what_is_rated_beside_the_row_is_shown_in_it(signed_in, make_run):
+    run = make_run()
+    form = {"rating": "4", "criterion": OVERALL}
+    cell = signed_in.post(f"/runs/{run.pk}/feedback", form, headers=HTMX)
+    assert cell.status_code == 200
+    assert f'id="rate-{run.pk}" hx-swap-oob="true"' in cell.content.decode()
+    assert 'value="4" checked' in cell.content.decode()
 
 
 def test_without_script_one_comes_back_to_the_list(signed_in, make_run):

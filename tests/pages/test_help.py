@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from runs.models import Membership
 from runs.pages.help import KEYS, guides
 from runs.query import FIELDS
 
@@ -10,6 +11,15 @@ def test_it_works(signed_in):
     page = signed_in.get("/help").content.decode()
     assert "<h1>Help</h1>" in page
     assert all(f"<code>{name}</code>" in page for name in FIELDS)
+
+
+def test_it_leads_only_where_one_may_go(signed_in, owner, alice):
+    assert '<a href="/people">People</a></dt>' in signed_in.get("/help").content.decode()
+    Membership.objects.filter(user=alice, owner=owner).update(role="viewer")
+    page = signed_in.get("/help").content.decode()
+    assert '<a href="/trends">Trends</a></dt>' in page
+    for name in ("Submit", "People", "Criteria", "System"):
+        assert f">{name}</a></dt>" not in page
 
 
 def test_the_sheet_on_every_page_and_the_page_of_help_have_the_same_keys(signed_in):

@@ -2,6 +2,7 @@ import re
 
 import pytest
 from django.test import Client
+from playwright.sync_api import Page, expect
 
 from runs.models import Change, Membership, Owner, SignInLink, User
 
@@ -162,3 +163,20 @@ def test_another_owner_cannot_be_touched(strangers_client, owner, bob):
     ):
         assert strangers_client.post(f"/people/{address}", {"role": "admin"}).status_code == 404
     assert member(bob, owner).role == "viewer"
+
+
+def test_removing_asks_first_and_says_whom_it_hits(site, alice, bob, owner, browser_page: Page):
+    page = browser_page
+    page.goto(f"{site.url}/sign-in?next=/people")
+    page.get_by_label("Name").fill("alice")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Remove bob from").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="Remove bob from")).to_be_visible()
+    assert Membership.objects.filter(user=bob, owner=owner).exists()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("bob belongs to")).to_be_visible()
+    assert not Membership.objects.filter(user=bob, owner=owner).exists()

@@ -245,10 +245,19 @@ def test_question_and_answer_come_first(signed_in, owner):
 
 def test_a_run_without_words_says_so(signed_in, owner):
     queue = open_queue(owner, "q", "user:1")
-    add_items(queue, [make_task(owner, title="Clean up <b>").pk])
+    add_items(
+        queue, [make_task(owner, title="Clean up <b>", status="succeeded", finished_at=timezone.now()).pk]
+    )
     page = text_of(signed_in.get(f"/review/{queue.pk}", follow=True))
     assert "Clean up &lt;b&gt;" in page
     assert "There is no answer in words." in page
+
+
+def test_of_a_run_that_is_not_over_no_answer_is_expected_yet(signed_in, owner):
+    queue = open_queue(owner, "q", "user:1")
+    add_items(queue, [make_task(owner, title="Clean up", status="paused").pk])
+    page = text_of(signed_in.get(f"/review/{queue.pk}", follow=True))
+    assert "There is no answer yet" in page
 
 
 def test_small_data_is_shown_as_facts_and_large_as_a_link(signed_in, owner):

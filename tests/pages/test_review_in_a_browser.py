@@ -175,8 +175,16 @@ def test_on_a_phone_the_marks_stay_in_reach(site, queue, owner, browser_page: Pa
     page.goto(f"{site.url}/review/{queue.pk}")
     marks = page.locator("#verdict > fieldset")
     expect(marks).to_be_in_viewport()
-    page.mouse.wheel(0, 2000)
+    done = page.get_by_role("button", name="Done, next")
+    spine = page.get_by_role("navigation", name="Main").bounding_box()
+    for _ in range(2):  # at the top, and in the middle of the answer
+        assert marks.bounding_box()["y"] + marks.bounding_box()["height"] <= done.bounding_box()["y"]
+        assert done.bounding_box()["y"] + done.bounding_box()["height"] <= spine["y"]
+        page.mouse.wheel(0, 2000)
     expect(marks).to_be_in_viewport()
+    page.get_by_role("link", name="Comment").click()
+    expect(page.get_by_label("Comment")).to_be_in_viewport()
+    expect(page.get_by_label("Comment")).to_be_focused()
     page.get_by_role("radio", name="3 Fair").check()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.get_by_role("button", name="Done, next").click()

@@ -49,7 +49,7 @@ def test_it_is_for_those_who_manage_and_for_staff(signed_in, owner, admin_client
 def test_without_a_worker_it_says_what_to_do(signed_in):
     assert lines(signed_in.get("/system"))["Workers"][0] == "problem"
     Worker.objects.create(name="here/1", pid=1, places=1, heartbeat=5)
-    assert lines(signed_in.get("/system"))["Workers"] == ("ok", "1 answers.")
+    assert lines(signed_in.get("/system"))["Workers"] == ("ok", "One answers.")
 
 
 def test_one_role_is_told(signed_in, monkeypatch):

@@ -58,8 +58,8 @@ def test_it_works(signed_in, make_worker, make_run):
 
 
 def test_it_is_in_the_navigation(signed_in):
-    assert '<a href="/workers" aria-current="page">' in read(signed_in)
-    assert '<a href="/workers">' in signed_in.get("/").content.decode()
+    assert '<a href="/workers" data-go="w" aria-current="page">' in read(signed_in)
+    assert '<a href="/workers" data-go="w">' in signed_in.get("/").content.decode()
 
 
 def test_without_a_worker_it_says_how_to_start_one(signed_in):
