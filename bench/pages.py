@@ -111,7 +111,7 @@ def _pages(owner: Owner, client: Client) -> dict[str, tuple[Client, Page]]:
         "peek": Page(f"/runs/{newest.pk}/peek", 2, LIST, _htmx("peek")),
         "run of 20 events": Page(f"/runs/{short}", 2, RUN),
         "run of 10,000 events": Page(f"/runs/{long}", 2, RUN),
-        "  a window of it": Page(f"/runs/{long}?tab=transcript&from=4951&until=5001", 2, RUN, _htmx("")),
+        "  a window of it": Page(f"/runs/{long}?tab=transcript&before=5001", 2, RUN, _htmx("transcript")),
         "run of 10,000 events, 50 MB": Page(f"/runs/{heavy}", 2, RUN),
         "run of one event, 50 MB": Page(f"/runs/{huge}", 2, RUN),
         "peek at 50 MB": Page(f"/runs/{huge}/peek", 2, LIST, _htmx("peek")),

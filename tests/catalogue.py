@@ -187,7 +187,7 @@ class Scene:
 
 SCENES: dict[str, Scene] = {
     "runs-completing": Scene("runs", lambda page: page.locator("#q").press_sequentially("status:fa")),
-    "runs-chosen": Scene("runs", lambda page: page.locator("#all").check()),
+    "runs-chosen": Scene("runs", lambda page: page.locator("#rows [name=id]").first.check()),
     "run-delete-asked": Scene("run", lambda page: page.locator("#act-delete").click()),
     "keys": Scene("runs", lambda page: page.keyboard.press("?")),
     "more": Scene("sessions", lambda page: page.get_by_role("button", name="More", exact=True).click()),

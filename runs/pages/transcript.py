@@ -17,7 +17,7 @@ from runs.pages.files import FilePart, file_part
 from runs.pages.jinja import draw
 
 WINDOW = 50  # events
-ROOM = 26_000  # characters that the events of a window may show, about
+ROOM = 21_000  # characters that the events of a window may show, about
 SHOWN = 2_000  # characters of one text in a window
 WHOLE_EVENT = 4_000_000  # bytes; of a larger one only the beginning is read
 WHOLE_TEXT = 100_000  # characters of one text where it stands alone
