@@ -67,11 +67,6 @@ class Picks:
         return Run.objects.filter(status="running").newest_first()[0]
 
     @cached_property
-    def spoken(self) -> Session:
-        """A session whose runs are tasks."""
-        return Session.objects.filter(title__startswith="From the old laptop")[0]
-
-    @cached_property
     def queue(self) -> ReviewQueue:
         return ReviewQueue.objects.order_by("pk")[0]
 
@@ -131,8 +126,7 @@ PAGES: dict[str, Callable[[Picks], str]] = {
     "run-evaluate": lambda of: f"/runs/{of.task.pk}/evaluate",
     "sessions": lambda _: "/sessions",
     "session": lambda of: f"/sessions/{of.session.pk}",
-    "session-thread": lambda of: f"/sessions/{of.spoken.pk}",
-    "session-runs": lambda of: f"/sessions/{of.spoken.pk}?tab=runs",
+    "session-runs": lambda of: f"/sessions/{of.session.pk}?tab=runs",
     "review": lambda _: "/review",
     "review-item": lambda of: f"/review/{of.queue.pk}",
     "review-new": lambda _: "/review/new",

@@ -18,6 +18,7 @@ from bench.server import scratch_server
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "screenshots"
 SIZES = {1440: 900, 390: 844}
 THEMES = ("light", "dark")
+_FADING = 250  # milliseconds, in which the admin's colours turn into those of the other theme
 COLOURS = 256  # of a palette: text stays sharp, and a file has a third of the bytes
 
 
@@ -58,6 +59,7 @@ def _all(browser: Browser, catalogue) -> Iterator[str]:
                 page.wait_for_timeout(300)
             for theme in THEMES:
                 page.emulate_media(color_scheme=theme)
+                page.wait_for_timeout(_FADING)
                 yield _take(page, f"{name}-{width}-{theme}.png")
         context.close()
 
