@@ -25,6 +25,7 @@ from runs.pages.marks import STARS, marks
 from runs.pages.parts import find_run, is_htmx
 from runs.pages.results import reason_of
 from runs.pages.run_table import is_stale, total_tokens
+from runs.pages.verdict import verdict_of
 
 _FAILS = 5  # results that are shown
 _LOOKED_AT = 200  # events, from the end
@@ -99,37 +100,11 @@ def peeked(request: SignedInRequest) -> dict[str, Any] | None:
 
 
 def _sentence(run: Run, now: datetime) -> str:
-    if run.status == Status.FAILED:
-        return text.visible(run.error or "It failed without saying why.")[:1000]
-    if run.status == Status.CANCELLED:
+    """The run's page shows who cancelled it, and why, in steps of its own."""
+    if run.status == Status.CANCELLED and run.cancel_requested_by:
         why = f": “{run.cancel_reason}”" if run.cancel_reason else ""
-        return text.visible(f"Cancelled by {run.cancel_requested_by or 'somebody'}{why}.")[:1000]
-    if is_stale(run, now):
-        return "Its worker has been silent: another one takes it over."
-    if run.cancel_requested_at and not run.is_final:
-        return "It was asked to stop, and has not answered yet."
-    return _course(run)
-
-
-def _course(run: Run) -> str:
-    """How it goes, or went, where nothing is wrong with the run as a whole."""
-    if run.status == Status.SUCCEEDED:
-        return _outcome(run) if run.is_evaluation else "Its agent finished."
-    return {
-        Status.QUEUED: "It waits for a worker." if run.is_evaluation else "Its agent has not begun yet.",
-        Status.RUNNING: "A worker is at it." if run.is_evaluation else "Its agent is at it.",
-        Status.INPUT_REQUIRED: "Its agent waits for a person's answer.",
-        Status.PAUSED: "A person or a limit holds it.",
-    }[Status(run.status)]
-
-
-def _outcome(run: Run) -> str:
-    count = run.passed_count + run.failed_count + run.errored_count + run.skipped_count
-    wrong = [(run.failed_count, "below the threshold"), (run.errored_count, "without a verdict")]
-    told = " and ".join(f"{number:,} {words}" for number, words in wrong if number)
-    if not count:
-        return "Finished without a result."
-    return f"Finished; of {count:,} results {told}." if told else f"Finished; all {count:,} results are well."
+        return text.visible(f"Cancelled by {run.cancel_requested_by}{why}.")[:1000]
+    return verdict_of(run, is_stale(run, now))
 
 
 def _fails(run: Run) -> list[Fail]:

@@ -8,6 +8,7 @@ from runs.exact import Json
 from runs.models import Event, Result, Run
 from runs.pages import text
 from runs.pages.files import file_part
+from runs.pages.results import reason_of
 
 _MESSAGES = 500  # the newest of a run, among which question and answer are looked for
 _RESULTS = 500  # of an evaluation, among which its items are looked for
@@ -211,28 +212,12 @@ def _verdicts_on(run: Run) -> list[Verdict]:
 
 
 def _verdict(result: Result) -> Verdict:
-    return Verdict(result.status, text.visible(_plain(result.evaluator_name)), result.score, _words(result))
+    return Verdict(
+        result.status, text.visible(_plain(result.evaluator_name)), result.score, reason_of(result).words
+    )
 
 
 def _plain(name: str) -> str:
     """A name that a program gave, as people write: "Response match score"."""
     words = " ".join(name.replace("_", " ").split())[:100]
     return words[:1].upper() + words[1:]
-
-
-def _words(result: Result) -> str:
-    """Why, in a sentence; empty where it passed and says no more."""
-    details: Json = result.full_details
-    reason = details.get("reason") if isinstance(details, dict) else None
-    if isinstance(reason, str) and reason:
-        return text.visible(text.without_base64(reason))[:2000]
-    if result.status == Result.Status.PASSED:
-        return ""
-    if result.status == Result.Status.SKIPPED:
-        return "It was not judged."
-    if result.status == Result.Status.ERRORED:
-        return text.visible(result.error or "It gave no verdict and no reason.")[:2000]
-    if isinstance(details, dict) and details.get("comparisons"):
-        return "It did not use its tools in the way that was expected."
-    needed = "" if result.threshold is None else f" {result.threshold:.2f} was needed."
-    return "It has no score." if result.score is None else f"It scored {result.score:.2f}.{needed}"

@@ -224,7 +224,7 @@ def reason_of(result: Result) -> Reason:
     elif result.status == Result.Status.SKIPPED:
         reason.words = _skipped(details)
     elif isinstance(details.get("reason"), str) and details["reason"]:
-        reason.words = text.visible(details["reason"])[:2000]
+        reason.words = text.visible(text.without_base64(details["reason"]))[:2000]
     elif result.status == Result.Status.PASSED:
         return reason
     elif isinstance(details.get("comparisons"), list):

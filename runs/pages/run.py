@@ -19,7 +19,7 @@ from django_htmx.http import trigger_client_event
 
 from runs import access
 from runs.access import SignedInRequest
-from runs.models import Event, Run, Status
+from runs.models import Event, Run
 from runs.pages import files, find, outline, text, transcript, tree
 from runs.pages.artifact import artifacts_context
 from runs.pages.attempts import attempts_context, deliveries_context
@@ -30,11 +30,10 @@ from runs.pages.results import results_context
 from runs.pages.run_table import is_stale, total_tokens
 from runs.pages.timeline import timeline_context
 from runs.pages.tree import number
-from runs.pages.waiting import fell_silent, whereabouts, why_not_running
+from runs.pages.verdict import result_count, verdict_of
 
 _POLLING = ("attempts", "deliveries")  # tabs that ask for themselves while the run is open
 _BEFORE_FOUND = 3  # events that stand above the one that was found
-_LONGEST_VERDICT = 500  # characters of what went wrong, at the top of the page
 
 
 @access.signed_in
@@ -145,7 +144,7 @@ def _status_context(request: SignedInRequest, run: Run) -> dict[str, Any]:
     """`strip` is drawn; `version` changes with whatever it shows."""
     now = timezone.now()
     stale = is_stale(run, now)
-    verdict = _verdict(run, stale)
+    verdict = verdict_of(run, stale)
     version = f"{run.updated_at.timestamp():.6f}-{int(stale)}-{zlib.crc32(verdict.encode()):x}"
     strip = draw(
         "runs/strip",
@@ -179,58 +178,6 @@ def _news(run: Run, seen: int) -> SafeString:
     )
 
 
-def _verdict(run: Run, stale: bool) -> str:
-    """Why it failed, why it is not running, or how it went, in a sentence."""
-    if run.status == Status.FAILED:
-        error = run.error or "It failed without saying why."
-        short = text.shortened(error, _LONGEST_VERDICT)
-        return text.visible(short if short == error else f"{short}… All of it is under Raw JSON.")
-    if run.status == Status.CANCELLED:
-        return "It was stopped; what it had done until then is kept."
-    if run.status == Status.QUEUED:
-        return why_not_running(run) if run.is_evaluation else "Its agent has not begun yet."
-    if run.cancel_requested_at:
-        return "It was asked to stop, and has not answered yet."
-    if stale and run.is_evaluation:
-        return fell_silent(run)
-    if run.status == Status.RUNNING:
-        return _progress(run)
-    if run.status == Status.INPUT_REQUIRED:
-        return "Its agent waits for a person's answer."
-    if run.status == Status.PAUSED:
-        return "A person or a limit holds it."
-    return _outcome(run)
-
-
-def _progress(run: Run) -> str:
-    count = _result_count(run)
-    if not run.is_evaluation:
-        return f"{run.agent or 'Its agent'} is at it."
-    so_far = f" {count} result{'s' if count != 1 else ''} so far." if count else ""
-    return f"{whereabouts(run)}{so_far}"
-
-
-def _outcome(run: Run) -> str:
-    count = _result_count(run)
-    if not run.is_evaluation:
-        return "Its agent finished."
-    if not count:
-        return ""
-    wrong = [
-        f"{number} {words}"
-        for number, words in (
-            (run.failed_count, f"{'is' if run.failed_count == 1 else 'are'} below the threshold"),
-            (run.errored_count, "could not be judged"),
-            (run.skipped_count, f"{'was' if run.skipped_count == 1 else 'were'} skipped"),
-        )
-        if number
-    ]
-    if wrong:
-        listed = " and ".join(filter(None, [", ".join(wrong[:-1]), wrong[-1]]))
-        return f"Of {count} result{'' if count == 1 else 's'}, {listed}."
-    return "The result passed." if count == 1 else f"All {count} results passed."
-
-
 def _warning(run: Run) -> str:
     """A run may have succeeded without having judged anything (CONTRACTS.md 4.2)."""
     summary = run.summary if run.is_evaluation and run.is_final else {}
@@ -240,10 +187,6 @@ def _warning(run: Run) -> str:
     if isinstance(errors, list) and errors:
         return text.visible(" ".join(str(error) for error in errors[:5]))[:1000]
     return "No traces were found in what was submitted." if summary.get("trace_count") == 0 else ""
-
-
-def _result_count(run: Run) -> int:
-    return run.passed_count + run.failed_count + run.errored_count + run.skipped_count
 
 
 # ── The tabs ───────────────────────────────────────────────────────────────
@@ -260,7 +203,7 @@ _ALIASES = {"changes": "timeline"}  # what it was called before it told more tha
 def _tabs(run: Run, has_webhooks: bool) -> list[Tab]:
     return [
         Tab("transcript", "Transcript", run.event_count),
-        Tab("results", "Results", _result_count(run)),
+        Tab("results", "Results", result_count(run)),
         Tab("artifacts", "Artifacts", run.artifact_count),
         *([Tab("attempts", "Attempts", run.attempt)] if run.is_evaluation else []),
         *([Tab("deliveries", "Deliveries")] if has_webhooks else []),
@@ -276,7 +219,7 @@ def _label(tabs: list[Tab], name: str) -> str:
 
 
 def _first_tab(run: Run) -> str:
-    return "results" if run.is_evaluation and (_result_count(run) or not run.event_count) else "transcript"
+    return "results" if run.is_evaluation and (result_count(run) or not run.event_count) else "transcript"
 
 
 # ── The transcript ─────────────────────────────────────────────────────────

@@ -59,7 +59,7 @@ def test_failed_results_come_with_their_reasons(signed_in, owner):
     add_result(run, 7, "errored", error="429 from the provider")
     add_result(run, 8, "passed")
     page = peek(signed_in, run)
-    assert "of 10 results 6 below the threshold and 1 without a verdict." in page
+    assert "Of 10 results, 6 are below the threshold and 1 could not be judged." in page
     assert [f"reason {number}" in page for number in range(6)] == [True] * 5 + [False]
     assert "2 more" in page
 

@@ -4,7 +4,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from runs.models import Owner, Token
+from runs.management.owners import named_owner
+from runs.models import Token
 
 
 class Command(BaseCommand):
@@ -22,13 +23,7 @@ class Command(BaseCommand):
         if options["days"] is not None and not 0 < options["days"] < 36500:
             raise CommandError("--days must be from 1 to 36499")
         until = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
-        _, secret = Token.objects.issue(_owner(options["owner"]), options["name"], options["scope"], until)
+        _, secret = Token.objects.issue(
+            named_owner(options["owner"]), options["name"], options["scope"], until
+        )
         self.stdout.write(secret)
-
-
-def _owner(name: str | None) -> Owner:
-    owners = list(Owner.objects.filter(name=name) if name else Owner.objects.all()[:2])
-    if len(owners) == 1:
-        return owners[0]
-    names = ", ".join(Owner.objects.values_list("name", flat=True)[:20])
-    raise CommandError(f"name the owner with --owner; there are: {names or 'none yet, start with make up'}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from runs.management.owners import named_owner
 from runs.models import Owner
 from runs.transfer.reading import Lines
 from runs.transfer.taking import Report, take
@@ -31,7 +32,7 @@ def _add_runs(systems: "_SubParsersAction[CommandParser]") -> None:
 
 
 def _import_runs(command: Command, options: dict[str, Any]) -> None:
-    owner, wrong = _owner(options["owner"]), 0
+    owner, wrong = named_owner(options["owner"]), 0
     for name in options["file"]:
         report = _take(command, name, owner)
         _tell(command, name, report)
@@ -69,14 +70,6 @@ def _tell(command: Command, name: str, report: Report) -> None:
     if not report.is_whole:
         why = report.stopped or "its last line is missing or not true"
         write(command.style.WARNING(f"  THE FILE IS NOT WHOLE: {why}. Runs may be missing."))
-
-
-def _owner(name: str | None) -> Owner:
-    owners = list(Owner.objects.filter(name=name) if name else Owner.objects.all()[:2])
-    if len(owners) == 1:
-        return owners[0]
-    names = ", ".join(Owner.objects.values_list("name", flat=True)[:20])
-    raise CommandError(f"name the owner with --owner; there are: {names or 'none yet, start with make up'}")
 
 
 _SYSTEMS = {"runs": _import_runs}
