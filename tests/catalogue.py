@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 
-from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.management import call_command
-from django.test.testcases import LiveServerThread
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import BrowserContext, Page
@@ -25,8 +23,7 @@ from runs.models import (
     User,
     delete_runs,
 )
-
-PASSWORD = "correct horse"
+from tests.serving import PASSWORD, served, sign_in
 
 
 class Picks:
@@ -200,11 +197,7 @@ class Catalogue:
 
     def sign_in(self, context: BrowserContext) -> None:
         page = context.new_page()
-        page.goto(f"{self.url}/sign-in")
-        page.get_by_label("Name").fill("ada")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(f"{self.url}/")
+        sign_in(page, self.url, "ada")
         page.close()
 
 
@@ -212,16 +205,8 @@ class Catalogue:
 def furnished() -> Iterator[Catalogue]:
     """Fills the database that the settings name, and serves it from a thread of this process."""
     furnish()
-    thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
-    thread.daemon = True
-    thread.start()
-    thread.is_ready.wait()
-    if thread.error:
-        raise thread.error
-    try:
-        yield Catalogue(f"http://127.0.0.1:{thread.port}", Picks())
-    finally:
-        thread.terminate()
+    with served() as url:
+        yield Catalogue(url, Picks())
 
 
 def furnish() -> None:

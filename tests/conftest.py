@@ -15,16 +15,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.db import connections
 from django.test import Client
-from django.test.testcases import LiveServerThread
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from runs.models import Claim, Membership, Owner, Run, Token, User, claim_next
 from runs.models.queue import sweep
 from runs.worker.job import Launcher
 from tests import environment
+from tests.serving import PASSWORD, served
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -86,7 +85,7 @@ def owner(request: pytest.FixtureRequest) -> Owner:
 @pytest.fixture
 def alice(owner: Owner) -> User:
     """A person who belongs to the owner."""
-    user = User.objects.create_user("alice", password="correct horse")
+    user = User.objects.create_user("alice", password=PASSWORD)
     Membership.objects.create(user=user, owner=owner, role="admin")
     return user
 
@@ -257,14 +256,8 @@ class Site(str):
 @pytest.fixture
 def site(committed_db: dict[str, str]) -> Iterator[Site]:
     """Serves the application from a thread, on the test's own database."""
-    thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
-    thread.daemon = True
-    thread.start()
-    thread.is_ready.wait()
-    if thread.error:
-        raise thread.error
-    yield Site(f"http://127.0.0.1:{thread.port}")
-    thread.terminate()
+    with served() as url:
+        yield Site(url)
 
 
 @pytest.fixture(scope="session")

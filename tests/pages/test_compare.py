@@ -19,7 +19,7 @@ from runs.models.result import count_results
 from runs.pages import differences
 from runs.pages.differences import Clock
 from tests.pages.helpers import called, make_task, said
-from tests.pages.test_in_a_browser import sign_in
+from tests.serving import sign_in
 from tests.test_owner_condition import Record
 
 

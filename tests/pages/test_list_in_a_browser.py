@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from runs.models import OVERALL, Feedback, Run, Session
 from tests.conftest import eventually
 from tests.pages.helpers import make_task, said
-from tests.pages.test_in_a_browser import sign_in
+from tests.serving import sign_in
 
 
 @pytest.fixture

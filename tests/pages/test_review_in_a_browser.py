@@ -10,14 +10,7 @@ from runs.models.criterion import add_criterion
 from runs.models.review import add_items, open_queue
 from tests.conftest import eventually
 from tests.pages.helpers import make_task, said
-
-
-def sign_in(page: Page, site) -> None:
-    page.goto(f"{site.url}/sign-in")
-    page.get_by_label("Name").fill("alice")
-    page.get_by_label("Password").fill("correct horse")
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{site.url}/")
+from tests.serving import sign_in
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from runs.models import Owner, Session
 from tests.pages.helpers import make_task, said
-from tests.pages.test_in_a_browser import sign_in
+from tests.serving import sign_in
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from runs.models import Membership, Owner, Rollup, RollupDelta
 from runs.pages import charts
 from runs.pages.charts import Bar, Scale, Series
-from tests.pages.test_in_a_browser import sign_in
+from tests.serving import sign_in
 
 
 def today() -> date:

@@ -9,7 +9,7 @@ from runs.models.workers import drain, pause_queue, queue_state
 from runs.sealing import seal
 from tests.conftest import eventually
 from tests.pages.helpers import make_task
-from tests.pages.test_in_a_browser import sign_in
+from tests.serving import sign_in
 
 LEASE = timedelta(seconds=30)
 HTMX = {"HX-Request": "true"}
