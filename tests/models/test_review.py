@@ -5,7 +5,7 @@ from datetime import timedelta
 from threading import Barrier
 
 import pytest
-from django.db import connection
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -266,10 +266,15 @@ def test_a_viewer_has_nothing_to_review(owner):
     assert items_left(viewer) == 0
 
 
-def test_the_next_item_is_found_by_an_index(owner, alice):
-    queue = queue_of(owner, 3)
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")
+def test_the_next_item_is_found_by_an_index(committed_db, owner):
+    """Behind the items of many other queues: few rows may be read in any way."""
+    runs = [make_task(owner, title=f"run {place}").pk for place in range(150)]
+    for number in range(30):
+        queue = open_queue(owner, f"queue {number}", "user:1")
+        add_items(queue, runs)
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("ANALYZE review_item")
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "EXPLAIN SELECT id FROM review_item WHERE queue_id = %s AND state = 'open' ORDER BY id LIMIT 1",
             [queue.pk],
