@@ -109,6 +109,15 @@ class Outgoing:
         """The answer to a POST, within `timeout` seconds for the whole. Raises OutgoingError."""
         return self._ask("POST", url, body, headers, timeout, max_bytes)
 
+    def check(self, url: str, headers: Mapping[str, str], *, timeout: float = TIMEOUT) -> None:
+        """Raises OutgoingError where a request would be refused before anything of it is sent."""
+        target = _read(url)
+        _headers(target, headers)
+        try:
+            self._judged(target, _Deadline(timeout))
+        except TimeoutError:
+            raise OutgoingError(f"no address for {target.host} was found within {timeout:g} s") from None
+
     def _ask(
         self,
         method: str,

@@ -348,6 +348,20 @@ def test_the_refusal_does_not_tell_what_a_name_leads_to(net):
     assert "10.1" not in refusal("http://inside.example/")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "10.0.0.7"])
+def test_a_check_refuses_what_a_request_would(net, canary, address):
+    net.name("example.com", [address])
+    with pytest.raises(OutgoingError, match="private or reserved"):
+        Outgoing().check("http://example.com/hook", {})
+    assert net.tried == []
+
+
+def test_a_check_of_what_may_be_asked_connects_to_nobody(net):
+    net.name("example.com", [PUBLIC])
+    Outgoing().check("http://example.com/hook", {"authorization": "Bearer x"})
+    assert net.tried == []
+
+
 def test_a_name_that_nobody_knows_is_said_to_be_unknown(net):
     assert refusal("http://nowhere.example/") == "no address is known for nowhere.example"
 

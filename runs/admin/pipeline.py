@@ -27,7 +27,7 @@ class WebhookAdmin(ReadOnlyAdmin):
     list_select_related = ("run",)
     search_help_text = "The beginning of its id."
     payloads = ("sealed",)
-    shown = ("run", "position", "external_id", "kind", "place", "host", "partial", "created_at")
+    shown = ("run", "position", "external_id", "kind", "place", "host", "partial", "told", "created_at")
 
     @admin.display(description="where")
     def place(self, webhook: Webhook) -> str:

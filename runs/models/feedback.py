@@ -32,6 +32,7 @@ class Feedback(models.Model):
     raw = models.JSONField(
         null=True, blank=True, help_text="As the client sent it, where it sent another form."
     )
+    raw_exact = models.TextField(null=True, editable=False)  # noqa: DJ001  None: raw is exact
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -68,6 +69,7 @@ class FeedbackVersion(models.Model):
     comment = models.TextField(blank=True, default="")
     metadata = models.JSONField(default=dict)
     raw = models.JSONField(null=True)
+    raw_exact = models.TextField(null=True, editable=False)  # noqa: DJ001  None: raw is exact
     withdrawn = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now())
 
@@ -97,11 +99,13 @@ def give_feedback(
     """
     if rating is not None and (type(rating) is not int or not 1 <= rating <= 5):
         raise ValueError("rating must be a whole number from 1 to 5")
+    held, exact = split_exact(raw)
     said = {
         "rating": rating,
         "comment": clean_text(comment),
         "metadata": split_exact(metadata or {})[0],
-        "raw": split_exact(raw)[0],
+        "raw": held,
+        "raw_exact": exact,
     }
     return _keep(run, author, criterion, at, said)
 
@@ -142,8 +146,11 @@ def withdraw_feedback(run: Run, author: User | Token, criterion: str = OVERALL) 
     )
     if not given.exists():
         return False
-    _keep(run, author, criterion, None, {"rating": None, "comment": "", "metadata": {}, "raw": None}, True)
+    _keep(run, author, criterion, None, _NOTHING, True)
     return True
+
+
+_NOTHING: dict[str, Any] = {"rating": None, "comment": "", "metadata": {}, "raw": None, "raw_exact": None}
 
 
 def _keep(

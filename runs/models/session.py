@@ -45,12 +45,16 @@ class SessionQuerySet(OwnedQuerySet["Session"]):
             found = found.filter(Q(title__icontains=word) | Q(key__icontains=word))
         return found
 
-    def open(self, owner: Owner, source: str, key: str, agent: str = "") -> "Session":
+    def open(self, owner: Owner, source: str, key: str, agent: str = "", namespace: str = "") -> "Session":
         """The session that its client calls `key` (at most KEY_LENGTH characters), made if it is new.
+
+        Clients with a `namespace` of their own may use the same keys.
 
         One that was deleted is there again, without its deleted runs: what is new must not be hidden.
         """
-        session, _ = self.get_or_create(owner=owner, source=source, key=key, defaults={"agent": agent})
+        session, _ = self.get_or_create(
+            owner=owner, source=source, namespace=namespace, key=key, defaults={"agent": agent}
+        )
         if session.deleted_at is not None:
             self.filter(pk=session.pk).update(deleted_at=None, deleted_by="")
             session.deleted_at = None
@@ -63,6 +67,13 @@ class Session(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     key = models.CharField(max_length=KEY_LENGTH, help_text="Its name in the system that it comes from.")
     owner = models.ForeignKey(Owner, on_delete=models.PROTECT, related_name="sessions", db_index=False)
+    namespace = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Whose key it is, of several clients.",
+    )
     agent = models.TextField(blank=True, default="")
     source = models.CharField(max_length=50, help_text="The system that it comes from.")
     title = models.TextField(blank=True, default="")
@@ -85,7 +96,9 @@ class Session(models.Model):
 
     class Meta:
         db_table = "session"
-        constraints = [models.UniqueConstraint(fields=["owner", "source", "key"], name="session_key")]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "source", "namespace", "key"], name="session_key")
+        ]
         indexes = [
             # The sessions page, of one owner and of several.
             models.Index(
@@ -110,6 +123,7 @@ class Session(models.Model):
         ]
         triggers = [
             triggers.note_choices("source"),
+            triggers.tell_context(),
             triggers.alterations(
                 "alterations", ["owner_id", "source", "key", "title", "agent", "created_at"]
             ),

@@ -4,6 +4,7 @@ Each is one transaction and tells whether it moved the run. What comes to a fina
 and is kept as an event `late_write` (CONTRACTS.md 4.2).
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,11 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from runs.exact import Json, clean_text, split_exact
-from runs.models.event import Event, NewEvent, append_events
+from runs.models.event import Event, NewEvent, Usage, append_events
 from runs.models.run import Run, SpecConflict, index_run
 from runs.models.status import FINAL, OPEN, Status, moved
+
+_NOTHING = Usage()
 
 
 def transition(
@@ -27,8 +30,9 @@ def transition(
     error: str | None = None,
     at: datetime | None = None,
     by: str = "",
+    usage: Usage = _NOTHING,
 ) -> bool:
-    """Moves a task where its agent says it is, and notes that in its history.
+    """Moves a task where its agent says it is, and notes that in its history, with what `usage` adds to it.
 
     With `only_from` it is a compare-and-swap: of many callers one is told True. `at` is when it ended, now
     unless it comes from elsewhere. Raises ValueError for an evaluation, which its worker moves.
@@ -51,7 +55,7 @@ def transition(
             return False
         if before.status != to or before.raw_status != raw_status:
             step = {"from": before.status, "to": to, "raw": raw_status, "by": by}
-            append_events(run, [_state(step)], past=True)
+            append_events(run, [replace(_state(step), usage=usage)], past=True)
         if error is not None:
             index_run(Run.objects.select_related("session").get(pk=run.pk))
     return True

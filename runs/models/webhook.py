@@ -35,6 +35,7 @@ class Webhook(models.Model):
         STDOUT = "stdout"
         FILE = "file"
         HTTP = "http_webhook"
+        A2A_PUSH = "a2a_push"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="webhooks", db_index=False)
@@ -45,6 +46,9 @@ class Webhook(models.Model):
     host = models.TextField(blank=True, default="", help_text="Whom a slow answer is counted against.")
     sealed = models.BinaryField(help_text="The sink: url, headers, secret and limits, encrypted.")
     partial = models.BooleanField(default=True, help_text="Results are told as they come, too.")
+    told = models.PositiveBigIntegerField(
+        default=0, db_default=0, editable=False, help_text="What an A2A client was told last: its sequence."
+    )
     created_at = models.DateTimeField(db_default=Now())
 
     objects: ClassVar = OfRunQuerySet.as_manager()
@@ -55,7 +59,7 @@ class Webhook(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["run", "position", "external_id"], name="webhook_once"),
             models.CheckConstraint(
-                condition=Q(kind__in=["stdout", "file", "http_webhook"]), name="webhook_kind"
+                condition=Q(kind__in=["stdout", "file", "http_webhook", "a2a_push"]), name="webhook_kind"
             ),
         ]
 
@@ -64,9 +68,13 @@ class Webhook(models.Model):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The sink as it was given. Raises runs.sealing.Unsealable."""
+        """The sink, or the A2A client's configuration, as it was given. Raises runs.sealing.Unsealable."""
         settings: dict[str, Any] = open_sealed(bytes(self.sealed))
         return settings
+
+
+# What a spec may name.
+SINKS = (Webhook.Kind.STDOUT, Webhook.Kind.FILE, Webhook.Kind.HTTP)
 
 
 class Delivery(models.Model):
@@ -121,11 +129,10 @@ class Delivery(models.Model):
 # ── Recording what is to be told ───────────────────────────────────────────
 def add_sinks(run: Run, sinks: Iterable[Json]) -> None:
     """The spec's sinks as webhooks of a new run; an unknown kind is passed over (CONTRACTS.md 1.6)."""
-    kinds = Webhook.Kind.values
     known = [
         (place, sink)
         for place, sink in enumerate(sinks)
-        if isinstance(sink, dict) and sink.get("kind") in kinds
+        if isinstance(sink, dict) and sink.get("kind") in SINKS
     ]
     Webhook.objects.bulk_create(_webhook(run, place, sink) for place, sink in known)
 

@@ -11,7 +11,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BinaryField, F, Func, IntegerField, Model, QuerySet, TextField, Value
+from django.db.models import (
+    BinaryField,
+    Case,
+    F,
+    Func,
+    IntegerField,
+    Model,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.functions import Cast, Coalesce
 
 from runs.models import (
@@ -45,7 +56,18 @@ _OF_RUN = (
     *("created_at", "started_at", "finished_at", "updated_at", "size", "event_count", "artifact_count"),
 )
 _OF_SESSION = (
-    *("id", "key", "source", "agent", "title", "created_at", "started_at", "completed_at", "expires_at"),
+    *(
+        "id",
+        "namespace",
+        "key",
+        "source",
+        "agent",
+        "title",
+        "created_at",
+        "started_at",
+        "completed_at",
+        "expires_at",
+    ),
     "last_activity_at",
 )
 _OF_EVENT = (
@@ -192,9 +214,12 @@ def _artifacts(run: Run) -> Iterator[bytes]:
     if not run.artifact_count:
         return
     length = Func("content", function="octet_length", output_field=IntegerField())
-    parts = Coalesce("parts_exact", _json("parts"))
+    parts = Case(
+        When(told__isnull=False, then=Value("[]", TextField())),  # they are in it
+        default=Coalesce("parts_exact", _json("parts")),
+    )
     artifacts = Artifact.objects.filter(run=run).order_by("id").annotate(length=length)
-    for row in _rows(artifacts, ("id", "length", *_OF_ARTIFACT), at_once=1, parts=parts):
+    for row in _rows(artifacts, ("id", "length", *_OF_ARTIFACT), at_once=1, parts=parts, told=_TOLD):
         number, bytes_ = row.pop("id"), row.pop("length")
         whole = line("artifact", **row)
         if bytes_ is None:
@@ -208,6 +233,19 @@ def _artifacts(run: Run) -> Iterator[bytes]:
             held = Artifact.objects.filter(run=run, pk=number).values_list(piece, flat=True).get()
             yield base64.b64encode(held)
         yield b'"}\n'
+
+
+_TOLD = Coalesce(
+    "told_exact",
+    Func(
+        F("told"),
+        Func(Value("parts"), F("parts"), function="jsonb_build_object"),
+        template="(%(expressions)s)::text",
+        arg_joiner=" || ",
+        output_field=TextField(),
+    ),
+    Value("null", TextField()),
+)
 
 
 def _results(run: Run) -> Iterator[bytes]:

@@ -84,6 +84,7 @@ class CriterionRecord(Record):
 
 class SessionRecord(Record):
     id: UUID
+    namespace: Annotated[str, Field(strict=True, max_length=255), AfterValidator(clean_text)] = ""
     key: Annotated[str, Field(strict=True, min_length=1, max_length=KEY_LENGTH), AfterValidator(clean_text)]
     source: Annotated[str, Field(strict=True, min_length=1, max_length=50), AfterValidator(clean_text)]
     agent: Text = ""
@@ -152,6 +153,7 @@ class ArtifactRecord(Record):
     artifact_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID), AfterValidator(clean_text)]
     name: Text = ""
     parts: list[Any] = []
+    told: Any = None
     content: Bytes | None = None
     media_type: Annotated[str, Field(strict=True, max_length=255), AfterValidator(clean_text)] = ""
     complete: bool = True

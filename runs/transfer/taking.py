@@ -33,6 +33,7 @@ from runs.models import (
     Webhook,
     put_artifact,
 )
+from runs.models.artifact import told_artifacts
 from runs.models.event import recorded_event
 from runs.models.past import keep_events, keep_feedback, keep_others, keep_results, settle
 from runs.sealing import seal
@@ -173,7 +174,8 @@ class _Taking:
         """The owner's one of this id or key, or else a new one."""
         theirs = Session.objects.filter(owner=self.owner)
         found = (
-            theirs.filter(pk=given.id).first() or theirs.filter(source=given.source, key=given.key).first()
+            theirs.filter(pk=given.id).first()
+            or theirs.filter(source=given.source, namespace=given.namespace, key=given.key).first()
         )
         if found is not None:
             if found.deleted_at is not None:  # what is new must not be hidden, as in Session.objects.open
@@ -354,6 +356,11 @@ class _Parts:
 
     def _artifact(self, line: Line, given: records.ArtifactRecord) -> None:
         self.artifacts += 1
+        if isinstance(given.told, dict):
+            (told,) = told_artifacts(self.run, [given.told])
+            told.created_at = given.created_at
+            told.save(force_insert=True)
+            return
         put_artifact(
             self.run,
             given.artifact_id,

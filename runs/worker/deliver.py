@@ -24,6 +24,7 @@ from django.db import connections
 from django.utils import timezone
 
 from runs.models import Delivery, Webhook
+from runs.models.push import push_headers
 from runs.models.queue import jittered
 from runs.models.webhook import claim_delivery, delivered, give_up, put_off, signing_secret
 from runs.outgoing import Outgoing, OutgoingError
@@ -173,6 +174,11 @@ def _to_http(delivery: Delivery, sink: Mapping[str, Any]) -> int:
     raise Failed(f"the receiver answered {answer.status}", answer.status)
 
 
+def _to_a2a(delivery: Delivery, config: Mapping[str, Any]) -> int:
+    """An A2A client's own configuration: it has nothing but an address and a token."""
+    return _to_http(delivery, {"url": config.get("url"), "headers": push_headers(config)})
+
+
 def _timeout(sink: Mapping[str, Any]) -> float:
     given = sink.get("timeout_s", 10)
     valid = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
@@ -258,6 +264,7 @@ def _lines(delivery: Delivery) -> str:
 
 _SENDERS: Mapping[str, Callable[[Delivery, Mapping[str, Any]], int | None]] = {
     Webhook.Kind.HTTP: _to_http,
+    Webhook.Kind.A2A_PUSH: _to_a2a,
     Webhook.Kind.FILE: _to_file,
     Webhook.Kind.STDOUT: _to_stdout,
 }

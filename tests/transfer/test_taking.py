@@ -7,7 +7,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from runs.models import (
@@ -33,8 +33,11 @@ from runs.models import (
     put_artifact,
 )
 from runs.models.counters import differences
+from runs.models.deletion import purge
 from runs.models.result import record_results
+from runs.models.task import Update, artifacts_of, find_task, submit_task, update_task
 from runs.models.webhook import claim_delivery
+from runs.query import Query
 from runs.sealing import seal
 from runs.transfer.reading import Lines
 from runs.transfer.taking import take
@@ -558,3 +561,23 @@ def test_a_run_has_its_own_times(owner):
     assert (run.created_at, run.finished_at, run.updated_at) == (a_moment(), a_moment(), a_moment())
     assert run.events.get().created_at == a_moment()
     assert run.pk == uuid.UUID(RUN)
+
+
+def test_artifacts_of_an_agent_come_along_as_it_told_them(owner, alice):
+    told = [
+        {"artifact_id": "1", "parts": [{"kind": "text", "text": "a\x00"}], "metadata": {"signature": "x"}},
+        {"artifact_id": "1", "parts": []},
+        {"name": "no id"},
+    ]
+    task, _ = submit_task(owner, {"role": "user", "parts": []}, uuid.uuid4(), uuid.uuid4())
+    with transaction.atomic():
+        held = find_task([owner.pk], "", task.task_id, hold=True)
+        assert held is not None
+        update_task(held, [Update(artifacts=told)])
+    file = exported(alice, Query())
+    purge(Run.objects.all(), "retention", "why")
+
+    report = taken(file, owner)
+
+    assert report.problems == []
+    assert [json.loads(text) for text in artifacts_of([task.run_id])[task.run_id]] == told
