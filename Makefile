@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help up demo test check bench chaos screenshots lock
+.PHONY: help up demo test test-clients check bench chaos screenshots lock
 
 # No step comes before these: each makes .venv, or brings it up to date, by itself.
 
@@ -7,6 +7,8 @@ help:
 	@echo "make up     start Runfolio; Ctrl-C stops it (settings: see .env.example, or make up PORT=8001)"
 	@echo "make demo   the same with believable history in it"
 	@echo "make test   checks, then all tests"
+	@echo "make test-clients  the real packages as clients: bindu, openhands-sdk, agentevals-cli and the OpenTelemetry"
+	@echo "            SDK, each in an environment of its own (PARTS=\"bindu otel\" for some)"
 	@echo "make check  lint, format, types, missing migrations"
 	@echo "make bench  measure appends, lists, searches, deletion and the queue (PARTS=\"append queue\" for some)"
 	@echo "make chaos  disturb workers and PostgreSQL, and look for damage (MINUTES=10 PARTS=--without-fence)"
@@ -21,6 +23,9 @@ demo:
 
 test:
 	@exec sh project/start.sh requirements-dev.txt -m tests.run
+
+test-clients:
+	@exec sh project/start.sh requirements-dev.txt -m tests.clients $(PARTS)
 
 check:
 	@exec sh project/start.sh requirements-dev.txt -m tests.run --check
