@@ -79,6 +79,7 @@ class Call:
     bytes: int = 0
     is_unread: bool = False
     is_open: bool = False
+    is_answered: bool = False  # by a message
 
     @property
     def has_result(self) -> bool:
@@ -94,7 +95,7 @@ class Call:
 class Part:
     """Something in a turn: `kind` names its form in the template. `cut`: there is more than is shown."""
 
-    kind: str  # prose, call, file, data, error, state, raw, unread
+    kind: str  # prose, thinking, call, file, data, error, state, raw, unread
     seq: int
     value: Any = None
     about: str = ""
@@ -209,6 +210,8 @@ def turns_of(events: Iterable[Recorded], run: Run, limit: int = SHOWN) -> list[T
             turn.parts.append(part)
             if part.kind == "call" and not part.value.has_result:
                 calls[_key(payload)] = part.value
+        if event.kind == Event.Kind.MESSAGE and payload.get("call_id"):
+            _note_answer(calls, payload)
     return turns
 
 
@@ -285,6 +288,7 @@ _READ = """SELECT seq, kind, role, size, coalesce(occurred_at, created_at),
             WHEN held IS NULL THEN NULL
             WHEN kind = 'message' THEN jsonb_build_object(
                 'name', left(held ->> 'name', 200), 'model', left(held ->> 'model', 200),
+                'call_id', held -> 'call_id',
                 'duration_ms', held -> 'duration_ms', 'tokens', held -> 'tokens',
                 'input_tokens', held -> 'input_tokens', 'output_tokens', held -> 'output_tokens',
                 'parts', (SELECT jsonb_agg(CASE
@@ -300,7 +304,10 @@ _READ = """SELECT seq, kind, role, size, coalesce(occurred_at, created_at),
                     FROM jsonb_array_elements(
                         CASE WHEN jsonb_typeof(held -> 'parts') = 'array' THEN held -> 'parts' END) AS part))
             WHEN kind = 'tool_call' THEN jsonb_build_object(
-                'name', left(held ->> 'name', 200), 'call_id', held -> 'call_id')
+                'name', left(held ->> 'name', 200), 'call_id', held -> 'call_id',
+                'reasoning', left(held ->> 'reasoning', %(shown)s),
+                'thought', left(held ->> 'thought', %(shown)s),
+                'lengths', jsonb_build_array(length(held ->> 'reasoning'), length(held ->> 'thought')))
             WHEN kind = 'tool_result' THEN jsonb_build_object(
                 'name', left(held ->> 'name', 200), 'call_id', held -> 'call_id',
                 'is_error', held -> 'is_error', 'duration_ms', held -> 'duration_ms')
@@ -396,7 +403,7 @@ def _parts(event: Entry, payload: dict[str, Json], limit: int) -> list[Part]:
         )
         call.arguments = payload.get("arguments")
         call.brief = json_view.inline(call.arguments)
-        return [Part("call", event.seq, call)]
+        return [*_said_before(event, payload, limit), Part("call", event.seq, call)]
     if event.kind == Event.Kind.TOOL_RESULT:
         call = Call(event.seq, _name(payload))
         _take_result(call, event, payload)
@@ -409,6 +416,18 @@ def _parts(event: Entry, payload: dict[str, Json], limit: int) -> list[Part]:
     if event.kind == Event.Kind.STATE:
         return [Part("state", event.seq, payload)]
     return [Part("raw", event.seq, payload, text.visible(event.kind))]
+
+
+def _said_before(event: Entry, payload: dict[str, Json], limit: int) -> list[Part]:
+    """What an agent thought when it called a tool, and what it said."""
+    said = (("thinking", payload.get("reasoning"), 0), ("prose", payload.get("thought"), 1))
+    lengths = payload.get("lengths") if event.is_glance else None
+    lengths = lengths if isinstance(lengths, list) else [None, None]
+    return [
+        _text_part(kind, event.seq, words, limit, lengths[number], number + 1)
+        for kind, words, number in said
+        if isinstance(words, str) and words
+    ]
 
 
 def _message_part(event: Entry, number: int, part: Json, limit: int) -> Part:
@@ -440,6 +459,12 @@ def _answered(calls: dict[str, Call], event: Entry, payload: dict[str, Json]) ->
         return call if call and not call.has_result else None
     waiting = [call for call in calls.values() if not call.has_result]
     return waiting[0] if len(waiting) == 1 else None
+
+
+def _note_answer(calls: dict[str, Call], payload: dict[str, Json]) -> None:
+    """A message may be what a call came to, such as an agent's answer when it finishes."""
+    if call := calls.get(_key(payload)):
+        call.is_answered = True
 
 
 def _take_result(call: Call, event: Entry, payload: dict[str, Json]) -> None:
