@@ -2,15 +2,21 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
+from django.db import connection
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from runs import errors
 
-_BUSY = "As many downloads run here as Runfolio allows at a time. Try again in a few seconds."
+_BUSY = "As many streams and downloads run here as MAX_STREAMS allows. Try again in a few seconds."
 _taken = 0
 _lock = threading.Lock()
+
+
+class NoPlace(Exception):
+    """MAX_STREAMS are under way already."""
 
 
 class Stream:
@@ -46,6 +52,23 @@ def streamed(request: HttpRequest, chunks: Iterator[bytes], content_type: str) -
     response = StreamingHttpResponse(Stream(chunks), content_type=content_type)
     response["X-Accel-Buffering"] = "no"  # a proxy would keep it until it is whole
     return response
+
+
+def let_go() -> None:
+    """Gives this thread's database connection back to the pool: before a wait, and between two messages."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+@contextmanager
+def place() -> Iterator[None]:
+    """A place among the streams for a request that answers whole, but only after a while. Raises NoPlace."""
+    if not _take():
+        raise NoPlace(_BUSY)
+    try:
+        yield
+    finally:
+        _give_back()
 
 
 def _take() -> bool:

@@ -110,8 +110,9 @@ class SubmissionError(ValueError):
         self.errors = errors
 
 
-def submit(owner: Owner, body: Json) -> Run:
-    """Queues the evaluation that `body` asks for: `{"runId": optional, "spec": {...}}`.
+def submit(owner: Owner, body: Json, priority: int = 0) -> Run:
+    """Queues the evaluation that `body` asks for: `{"runId": optional, "spec": {...}}`. `priority` is that
+    of a spec that names none.
 
     Raises SubmissionError, or SpecConflict where the run id is taken by another spec.
     """
@@ -130,7 +131,7 @@ def submit(owner: Owner, body: Json) -> Run:
         run_id=submission.run_id,
         title=_title(spec) or _title_of(judged),
         session=session,
-        priority=submission.spec.priority or 0,
+        priority=priority if submission.spec.priority is None else submission.spec.priority,
         judged=judged.pk if isinstance(judged, Run) else None,
     )
 
