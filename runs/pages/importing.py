@@ -1,7 +1,10 @@
-"""Taking in what another Runfolio exported (issue 5, point 9)."""
+"""Taking in files: what another Runfolio exported (issue 5, point 9), traces, and OpenHands conversations
+(issue 6, point 7)."""
 
+import gzip
+import zlib
 from collections import deque
-from typing import Any
+from typing import IO, Any
 
 from django import forms
 from django.conf import settings
@@ -12,23 +15,29 @@ from django.views.decorators.http import require_http_methods
 
 from runs import access
 from runs.access import SignedInRequest
+from runs.importers import openhands, traces
+from runs.importers.report import Report as Imported
 from runs.models import Action, Owner, may, require
 from runs.pages.parts import OwnerField
 from runs.transfer.reading import Lines
 from runs.transfer.taking import Report, take
 
-_UNPACKED = 10  # times the largest body: what a gzipped file may hold here
+_UNPACKED = 10  # times the largest body: what a compressed file may hold here
+_HEAD = 64 * 1024  # bytes by which we tell what a file is
+_OF_TRACES = (b'"resourceSpans"', b'"resource_spans"', b'"resourceLogs"', b'"batches"', b'"spans"', b'"data"')
+_ACCEPTED = (
+    ".jsonl,.ndjson,.json,.gz,.zip,application/json,application/x-ndjson,application/gzip,application/zip"
+)
+_NO_FILE = (
+    "Choose a file that Runfolio exported as JSONL, a file of traces, or a .zip of OpenHands conversations."
+)
 
 
 class ImportForm(forms.Form):
     file = forms.FileField(
         label="File",
-        widget=forms.FileInput(attrs={"accept": ".jsonl,.ndjson,.gz,application/x-ndjson,application/gzip"}),
-        error_messages={
-            "required": "Choose a file that Runfolio exported as JSONL.",
-            "missing": "Choose a file that Runfolio exported as JSONL.",
-            "empty": "The file is empty.",
-        },
+        widget=forms.FileInput(attrs={"accept": _ACCEPTED}),
+        error_messages={"required": _NO_FILE, "missing": _NO_FILE, "empty": "The file is empty."},
     )
     owner = forms.ModelChoiceField(Owner.objects.none(), label="Owner", empty_label=None)
 
@@ -43,16 +52,54 @@ def import_runs(request: SignedInRequest) -> HttpResponse:
     require(request.user, Action.SUBMIT)
     form = ImportForm(request)
     if request.method == "POST" and form.is_valid():
-        owner = form.cleaned_data["owner"]
-        report = _taken(form, owner, defines=may(request.user, Action.MANAGE, owner.pk))
-        context = {"place": "runs", "report": report, "owner": owner, "name": form.cleaned_data["file"].name}
-        return render(request, "transfer/imported.html", context)
+        return _imported(request, form.cleaned_data["file"], form.cleaned_data["owner"])
     context = {"place": "runs", "form": form, "most": filesizeformat(settings.MAX_BODY_BYTES)}
     status = 422 if request.method == "POST" else 200
     return render(request, "transfer/import.html", context, status=status)
 
 
-def _taken(form: forms.Form, owner: Owner, defines: bool) -> Report:
-    given: Any = form.cleaned_data["file"].file
-    lines = Lines(given, _UNPACKED * settings.MAX_BODY_BYTES)
-    return deque(take(lines, owner, defines), maxlen=1).pop()  # each run is a transaction of its own
+def _imported(request: SignedInRequest, upload: Any, owner: Owner) -> HttpResponse:
+    """Takes the file in and tells what became of it; each run or conversation is a transaction of its own."""
+    file, name = upload.file, upload.name
+    context = {"place": "runs", "owner": owner, "name": name}
+    kind = _kind_of(file)
+    if kind == "runs":
+        report = _taken(file, owner, defines=may(request.user, Action.MANAGE, owner.pk))
+        return render(request, "transfer/imported.html", {**context, "report": report})
+    brought = _traces(file, owner, name) if kind == "traces" else _conversations(file, owner, name)
+    return render(request, "transfer/brought.html", {**context, "report": brought, "kind": kind})
+
+
+def _kind_of(file: IO[bytes]) -> str:
+    """What the file holds, going by how it begins: runs, traces or conversations."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    if head.startswith(b"PK\x03\x04"):
+        return "conversations"
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = gzip.GzipFile(fileobj=file).read(_HEAD)
+        except (OSError, EOFError, zlib.error):
+            head = b""
+        file.seek(0)
+    is_export = b'"record"' in head.partition(b"\n")[0]
+    return "traces" if not is_export and any(name in head for name in _OF_TRACES) else "runs"
+
+
+def _taken(file: IO[bytes], owner: Owner, defines: bool) -> Report:
+    lines = Lines(file, _UNPACKED * settings.MAX_BODY_BYTES)
+    return deque(take(lines, owner, defines), maxlen=1).pop()
+
+
+def _traces(file: IO[bytes], owner: Owner, name: str) -> Imported:
+    return deque(traces.take(file, owner, name, _UNPACKED * settings.MAX_BODY_BYTES), maxlen=1).pop()
+
+
+def _conversations(file: IO[bytes], owner: Owner, name: str) -> Imported:
+    try:
+        tree = openhands.Archive(file, _UNPACKED * settings.MAX_BODY_BYTES)
+    except openhands.Unreadable as error:
+        report = Imported("conversations")
+        report.note(name, str(error))
+        return report
+    return deque(openhands.take(tree, owner, name), maxlen=1).pop()

@@ -1,10 +1,13 @@
 """The page that takes an export in."""
 
 import gzip
+from pathlib import Path
 
+import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from runs.models import Membership, Owner, Run
+from runs.models import FileNamespace, Membership, Owner, Run
+from tests.importers.test_openhands import write_conversation, zipped
 from tests.pages.helpers import make_task, said
 from tests.transfer.files import OTHER, RUN, a_file, an_event, exported
 
@@ -77,3 +80,50 @@ def test_an_operator_adds_no_criteria(signed_in, alice, owner):
     page = post(signed_in, owner, b"\n".join([lines[0], criterion, *lines[1:]]))
     assert "only an admin of platform adds criteria" in page.content.decode()
     assert not owner.criteria.exists()
+
+
+# ── Other systems' files ───────────────────────────────────────────────────
+TRACE = (Path(__file__).resolve().parents[2] / "samples" / "trace.json").read_bytes()
+
+
+@pytest.mark.parametrize("data", [TRACE, gzip.compress(TRACE)])
+def test_traces_become_runs(signed_in, owner, data):
+    page = post(signed_in, owner, data, "trace.json").content.decode()
+    assert "<dt>Traces</dt><dd>2</dd>" in page
+    assert Run.objects.count() == 2
+
+
+def test_conversations_come_as_an_archive(signed_in, owner, tmp_path):
+    write_conversation(tmp_path)
+    page = post(signed_in, owner, zipped(tmp_path).getvalue(), "mine.zip").content.decode()
+    assert "<dt>Conversations</dt><dd>1</dd>" in page
+    assert 'href="/sessions"' in page
+
+
+def test_conversations_belong_to_the_chosen_owner(signed_in, owner, stranger, tmp_path):
+    write_conversation(tmp_path)
+    elsewhere = stranger.memberships.get().owner
+    assert post(signed_in, elsewhere, zipped(tmp_path).getvalue(), "mine.zip").status_code == 422
+    assert not FileNamespace.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"PK\x03\x04 and nothing more", "it is no .zip file"),
+        (b'{"resourceSpans": [}', "nothing more of it is read"),
+        (b'{"resourceSpans": []}', "there is no trace in it"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(signed_in, owner, data, reason):
+    page = post(signed_in, owner, data, "<b>.zip")
+    assert page.status_code == 200
+    assert reason in page.content.decode()
+    assert b"<b>.zip" not in page.content
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(signed_in, owner, settings, tmp_path):
+    settings.MAX_BODY_BYTES = 1000
+    (tmp_path / "base_state.json").write_bytes(b" " * 20_000)
+    page = post(signed_in, owner, zipped(tmp_path).getvalue(), "mine.zip").content.decode()
+    assert "may hold 10,000" in page
