@@ -17,6 +17,7 @@ load_dotenv(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
 # ── Where it runs ──────────────────────────────────────────────────────────
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, 1, 65535)
+OTLP_PORT = env.integer("OTLP_PORT", 0, 0, 65535)  # 0: OpenTelemetry on PORT alone
 LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
 if not LOOPBACK and not env.text("PUBLIC_URL"):
     raise SettingError(
@@ -196,6 +197,7 @@ WORKER_LEASE = env.number("WORKER_LEASE", 30, 0.1, 86400)
 WORKER_POLL = env.number("WORKER_POLL", 1, 0.02, 3600)
 RUN_DEADLINE = env.number("RUN_DEADLINE", 300, 0.1, 7 * 86400)
 RUN_MAX_ATTEMPTS = env.integer("RUN_MAX_ATTEMPTS", 3, 1, 1000)
+EVALUATE_TIMEOUT = env.number("EVALUATE_TIMEOUT", 300, 0.1, 7 * 86400)  # of requests that wait for a run
 if WORKER_LEASE <= WORKER_HEARTBEAT:
     raise SettingError(
         f"WORKER_LEASE={WORKER_LEASE:g} must exceed WORKER_HEARTBEAT={WORKER_HEARTBEAT:g}, "

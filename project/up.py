@@ -69,6 +69,7 @@ class Plan:
     prepare: Sequence[str] | None = None
     announce: Callable[[dict[str, Any]], str] = lambda prepared: ""
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    more_ports: Sequence[int] = ()
     throw_away: bool = False
 
 
@@ -172,10 +173,14 @@ class Supervisor:
 
     def _check_port(self, patience: float) -> None:
         until = time.monotonic() + patience
-        while (problem := _port_problem(self.plan.host, self.plan.port)) is not None:
+        while (problem := self._port_problem()) is not None:
             if time.monotonic() >= until:
                 raise UpError(problem)
             self._pause(0.2)
+
+    def _port_problem(self) -> str | None:
+        ports = (self.plan.port, *self.plan.more_ports)
+        return next(filter(None, (_port_problem(self.plan.host, port) for port in ports)), None)
 
     def _start_database(self, server: Server) -> None:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The WSGI application, behind three guards that Django lacks."""
+"""The WSGI application, behind four guards that Django lacks."""
 
 import ipaddress
 import logging
@@ -16,6 +16,7 @@ from django.db import Error
 from psycopg_pool import PoolTimeout
 
 from runs import schema
+from runs.limits import body_limit
 
 type Environ = dict[str, Any]
 type App = Callable[[Environ, Callable[..., object]], Iterable[bytes]]
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST")
 _CHUNK = 64 * 1024
+_ON_OTLP_PORT = ("/v1/", "/healthz", "/readyz")
 _ASK_AGAIN = 2.0  # seconds
 
 
@@ -41,12 +43,25 @@ def with_proxies(app: App) -> App:
     return wrapped
 
 
+def with_otlp_port(app: App) -> App:
+    """On OTLP_PORT only OpenTelemetry is answered, and whoever asks how we are."""
+
+    def wrapped(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if settings.OTLP_PORT and not path.startswith(_ON_OTLP_PORT) and _port(environ) == settings.OTLP_PORT:
+            start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+            return []
+        return app(environ, start_response)
+
+    return wrapped
+
+
 def with_chunked_bodies(app: App) -> App:
     """Gives Django the whole of a chunked body: without a length it reads none (RELIABILITY.md 0.5)."""
 
     def wrapped(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
         if not environ.get("CONTENT_LENGTH") and environ.get("HTTP_TRANSFER_ENCODING"):
-            body, length = _read(environ["wsgi.input"])
+            body, length = _read(environ["wsgi.input"], body_limit(environ.get("PATH_INFO", "")))
             environ["wsgi.input"], environ["CONTENT_LENGTH"] = body, str(length)
         return app(environ, start_response)
 
@@ -73,6 +88,13 @@ def with_current_schema(app: App) -> App:
     return wrapped
 
 
+def _port(environ: Environ) -> int:
+    """Where the request came in: what its Host says, anybody may have written."""
+    listener = environ.get("gunicorn.socket")
+    address = listener.getsockname() if listener is not None else ()
+    return address[1] if isinstance(address, tuple) and len(address) > 1 else 0
+
+
 def _schema_problem(before: str) -> str | None:
     """What is wrong; of a database that is away, what was wrong before."""
     try:
@@ -84,11 +106,11 @@ def _schema_problem(before: str) -> str | None:
     return problem
 
 
-def _read(stream: Any) -> tuple[Any, int]:
+def _read(stream: Any, limit: int) -> tuple[Any, int]:
     """The body in a temporary file and its length, at most one byte over the limit: then it is refused."""
     body = tempfile.SpooledTemporaryFile(max_size=2**20)  # noqa: SIM115  lives as long as the request
-    while (length := body.tell()) <= settings.MAX_BODY_BYTES:
-        chunk = stream.read(min(_CHUNK, settings.MAX_BODY_BYTES + 1 - length))
+    while (length := body.tell()) <= limit:
+        chunk = stream.read(min(_CHUNK, limit + 1 - length))
         if not chunk:
             break
         body.write(chunk)
@@ -116,4 +138,5 @@ def _client(forwarded: str, proxy: str) -> str:
     return proxy
 
 
-application = with_proxies(with_chunked_bodies(with_current_schema(cast(App, get_wsgi_application()))))
+_django = cast(App, get_wsgi_application())
+application = with_proxies(with_otlp_port(with_chunked_bodies(with_current_schema(_django))))

@@ -17,6 +17,7 @@ from django.utils.cache import patch_vary_headers
 from psycopg_pool import PoolTimeout
 
 from runs import errors
+from runs.limits import body_limit
 
 type Next = Callable[[HttpRequest], HttpResponse]
 type View = Callable[..., HttpResponseBase]
@@ -83,7 +84,7 @@ class Refusals:
         where = f"{request.path}?{request.META.get('QUERY_STRING', '')}"
         if "\x00" in where or "%00" in where or _NUL_IN_COOKIE.search(request.headers.get("Cookie", "")):
             return errors.response(request, 400, "A NUL character is in the address or in a cookie.")
-        return _too_large(request) if _length(request) > settings.MAX_BODY_BYTES else None
+        return _too_large(request) if _length(request) > body_limit(request.path) else None
 
 
 class Compression:
@@ -164,9 +165,8 @@ def _length(request: HttpRequest) -> int:
 
 
 def _too_large(request: HttpRequest) -> HttpResponse:
-    limit = settings.MAX_BODY_BYTES
-    response = errors.response(
-        request, 413, f"The body is over the limit of {limit:,} bytes (MAX_BODY_BYTES)."
-    )
+    limit = body_limit(request.path)
+    setting = " (MAX_BODY_BYTES)" if limit == settings.MAX_BODY_BYTES else ""
+    response = errors.response(request, 413, f"The body is over the limit of {limit:,} bytes{setting}.")
     response["Connection"] = "close"  # the rest of the body is not read
     return response

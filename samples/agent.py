@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.resources import Resource  # type: ignore
-from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider  # type: ignore
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # type: ignore
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # type: ignore
-from opentelemetry.sdk.trace.id_generator import IdGenerator  # type: ignore
-from opentelemetry.trace import set_span_in_context  # type: ignore
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import set_span_in_context
 
 HERE = Path(__file__).parent
 AGENT = "greenhouse_agent"

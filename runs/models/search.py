@@ -10,8 +10,9 @@ import re
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -96,11 +97,15 @@ class Doc:
 
 
 def doc_of(found: Found) -> Doc:
-    whole = found.whole and all(len(places) <= 255 for places in found.positions.values())
-    lexemes = (_lexeme(word, places) for word, places in found.positions.items())
-    return Doc(" ".join(lexemes), frozenset(term_of(word) for word in _terms(found.positions)), whole)
+    whole = found.whole and max(map(len, found.positions.values()), default=0) <= 255
+    lexemes = [
+        f"'{MARK}{word}':{places[0]}" if len(places) == 1 else _lexeme(word, places)
+        for word, places in found.positions.items()
+    ]
+    return Doc(" ".join(lexemes), frozenset(map(term_of, _terms(found.positions))), whole)
 
 
+@lru_cache(2**16)
 def term_of(word: str) -> int:
     """32 bits, signed: of two words with one hash, one only makes us look into a block in vain."""
     return zlib.crc32(word.encode()) - 2**31
@@ -174,20 +179,17 @@ def _escaped(key: str) -> str:
 
 
 def _lexeme(word: str, places: list[int]) -> str:
-    if len(places) == 1:  # a word; signs have no place, and only they need quoting
-        return f"'{MARK}{word}':{places[0]}"
-    if places:
+    if places:  # a word; signs have no place, and only they need quoting
         return f"'{MARK}{word}':{','.join(map(str, places[:255]))}"
     quoted = word.replace("\\", "\\\\").replace("'", "''")
     return f"'{MARK}{quoted}'"
 
 
-def _terms(found: Iterable[str]) -> Iterator[str]:
+def _terms(found: Collection[str]) -> Iterable[str]:
     """The words, and each character of a paired script, since one may look for it alone."""
-    for word in found:
-        yield word
-        if not word.isascii() and is_paired(word):
-            yield from word
+    if "".join(found).isascii():
+        return found
+    return [term for word in found for term in ((word, *word) if is_paired(word) else (word,))]
 
 
 # ── Writing it ─────────────────────────────────────────────────────────────
@@ -253,6 +255,15 @@ _ADD_TERMS = """
     )
 """
 
+_ADD_TERMS_OF_BLOCK = """
+    INSERT INTO search_term (owner_id, term, block)
+    SELECT %(owner)s, given.term, %(block)s FROM unnest(%(terms)s::integer[]) AS given (term)
+    WHERE NOT EXISTS (
+        SELECT FROM search_term AS known
+        WHERE (known.owner_id, known.term, known.block) = (%(owner)s, given.term, %(block)s)
+    )
+"""
+
 
 def _execute(statement: str, parameters: dict[str, Any]) -> None:
     with connection.cursor() as cursor:
@@ -285,9 +296,19 @@ class _KnownTerms:
         database = _database()
         transaction.on_commit(lambda: self._keep(database, run_id, block, terms))
 
-    def _keep(self, database: str, run_id: UUID, block: int, terms: frozenset[int]) -> None:
+    def add(self, owner_id: int, block: int, terms: set[int]) -> None:
+        """Writes those of `terms` that the block may not have yet: for many runs of one block at once."""
+        database = _database()
         with self._lock:
-            self._block_of[database, run_id] = block
+            new = terms - self._terms.get((database, block), set())
+        if new:
+            _execute(_ADD_TERMS_OF_BLOCK, {"owner": owner_id, "block": block, "terms": sorted(new)})
+            transaction.on_commit(lambda: self._keep(database, None, block, frozenset(new)))
+
+    def _keep(self, database: str, run_id: UUID | None, block: int, terms: frozenset[int]) -> None:
+        with self._lock:
+            if run_id is not None:
+                self._block_of[database, run_id] = block
             self._terms.setdefault((database, block), set()).update(terms)
             self._terms.move_to_end((database, block))
             for kept, most in ((self._block_of, self.RUNS), (self._terms, self.BLOCKS)):

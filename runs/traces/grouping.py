@@ -43,19 +43,34 @@ def group_turns(traces: list[Trace], group_by: str = "auto", *, multi_turn: bool
     if group_by not in GROUP_BY:
         raise TraceError(f"unknown groupBy {group_by!r}: expected one of {', '.join(GROUP_BY)}")
     if group_by == "auto":
-        by_conversation = multi_turn or any(_session_name(trace) for trace in traces)
+        by_conversation = multi_turn or any(session_name(trace) for trace in traces)
     else:
         by_conversation = group_by == "conversation"
     members: dict[str, list[Trace]] = {}
     for trace in traces:
-        key = _conversation_key(trace) if by_conversation else ""
+        key = conversation_key(trace) if by_conversation else ""
         members.setdefault(key or trace.trace_id, []).append(trace)
     return [_group(key, sorted(found, key=lambda trace: trace.start)) for key, found in members.items()]
 
 
-def _group(key: str, traces: Sequence[Trace]) -> Group:
+def drafts_of_group(traces: Sequence[Trace]) -> list[Draft]:
+    """What the turns of these traces are made of, in order of start."""
     drafts = [draft for trace in traces for draft in drafts_of(trace)]
-    drafts = join_continuations(sorted(drafts, key=lambda draft: (draft.start, draft.span_id)))
+    return join_continuations(sorted(drafts, key=lambda draft: (draft.start, draft.span_id)))
+
+
+def turns_of(trace: Trace) -> list[Turn]:
+    """The turns of one trace, in order of start."""
+    return [_turn(draft) for draft in drafts_of_group([trace])]
+
+
+def service_name(traces: Sequence[Trace]) -> str:
+    resources = (span.resource for trace in traces for span in trace.spans.values())
+    return next((name for r in resources if (name := scalar_text(r.get("service.name")))), "")
+
+
+def _group(key: str, traces: Sequence[Trace]) -> Group:
+    drafts = drafts_of_group(traces)
     turns = [_turn(draft) for draft in drafts]
     return Group(
         key=key,
@@ -64,7 +79,7 @@ def _group(key: str, traces: Sequence[Trace]) -> Group:
         case_id=_first_value(_all_attributes(traces), CASE_ID) or None,
         turns=turns,
         agent_name=next((turn.agent_name for turn in turns if turn.agent_name), ""),
-        service_name=_service_name(traces),
+        service_name=service_name(traces),
         latency_ms=_latency(traces, turns),
         warnings=_warnings([w for t in traces for w in t.warnings] + [w for d in drafts for w in d.warnings]),
     )
@@ -112,10 +127,12 @@ def _response(use: ToolUse) -> ToolResponse:
     return ToolResponse(use.name, as_object(use.result, "result"), use.call_id, use.error is not None)
 
 
-def _conversation_key(trace: Trace) -> str:
-    """Spans are asked in order of start, so that the outermost one's word counts: an agent called by
+def conversation_key(trace: Trace) -> str:
+    """What names the session, as the first of CONTRACTS 1.10's keys and the dialects' own; else empty.
+
+    Spans are asked in order of start, so that the outermost one's word counts: an agent called by
     another may have a conversation of its own."""
-    if name := _session_name(trace):
+    if name := session_name(trace):
         return name
     spans = _by_start(trace)
     for key in _SESSION_KEYS:
@@ -125,17 +142,13 @@ def _conversation_key(trace: Trace) -> str:
     return ""
 
 
-def _session_name(trace: Trace) -> str:
+def session_name(trace: Trace) -> str:
+    """The name that its resource gives the session; empty where it gives none."""
     return _first_value((span.resource for span in _by_start(trace)), SESSION_NAME)
 
 
 def _by_start(trace: Trace) -> list[Span]:
     return sorted(trace.spans.values(), key=lambda span: (span.start, span.span_id))
-
-
-def _service_name(traces: Sequence[Trace]) -> str:
-    resources = (span.resource for trace in traces for span in trace.spans.values())
-    return next((name for r in resources if (name := scalar_text(r.get("service.name")))), "")
 
 
 def _all_attributes(traces: Sequence[Trace]) -> Iterable[Attributes]:
@@ -146,7 +159,8 @@ def _all_attributes(traces: Sequence[Trace]) -> Iterable[Attributes]:
 
 
 def _first_value(sources: Iterable[Attributes], key: str) -> str:
-    return next((value for source in sources if (value := _key(source.get(key)))), "")
+    given = (value for source in sources if (value := source.get(key)) is not None)
+    return next((text for value in given if (text := _key(value))), "")
 
 
 def _key(value: Any) -> str:

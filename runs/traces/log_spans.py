@@ -15,7 +15,7 @@ def spans_from_logs(logs: Iterable[LogRecord]) -> tuple[list[Span], list[LogReco
     calls: dict[tuple[str, str], list[LogRecord]] = {}
     numbers: dict[str, int] = {}
     chosen: set[str] = set()
-    for record in sorted((log for log in logs if _is_told(log)), key=lambda log: log.at):
+    for record in sorted((log for log in logs if is_told(log)), key=lambda log: log.at):
         trace_id, span_id = record.trace_id, record.span_id
         if not span_id:
             if trace_id in chosen and record.name != "gen_ai.choice":
@@ -28,7 +28,8 @@ def spans_from_logs(logs: Iterable[LogRecord]) -> tuple[list[Span], list[LogReco
     return [_span(records) for records in calls.values()], [r for records in calls.values() for r in records]
 
 
-def _is_told(record: LogRecord) -> bool:
+def is_told(record: LogRecord) -> bool:
+    """Whether the record tells what was said."""
     return record.name == DETAILS_EVENT or record.name in MESSAGE_EVENT
 
 

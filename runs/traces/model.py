@@ -109,7 +109,8 @@ class Step:
 
     `kind` is message, tool_call, tool_result or error; `role` is user, agent, tool or system.
     Messages and errors have `text`, tool calls and results have `data`. `name` is the tool's or the
-    speaking agent's. `tokens` is input plus output of the model call, `duration_ms` milliseconds.
+    speaking agent's. `tokens` is input plus output of the model call, which stand beside it as well;
+    `duration_ms` milliseconds.
     """
 
     kind: Literal["message", "tool_call", "tool_result", "error"]
@@ -123,6 +124,8 @@ class Step:
     at: datetime | None = None
     duration_ms: float | None = None
     span_id: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

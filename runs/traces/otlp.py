@@ -35,10 +35,10 @@ def spans_of(document: Any) -> Iterator[Span | None]:
         for export in map(_unwrapped, exports):
             blocks = _get(export, "resourceSpans") or export.get("batches")
             for resource, scope, raw in _entries(blocks, "Spans"):
-                yield _span(raw, resource, scope)
+                yield read_span(raw, resource, scope)
     elif _is_span(document) or _is_span_list(document):
         for raw in document if isinstance(document, list) else [document]:
-            yield _span(raw, {}, "")
+            yield read_span(raw, {}, "")
     else:
         raise TraceError("not an OTLP JSON document: expected resourceSpans, resourceLogs or batches")
 
@@ -47,7 +47,7 @@ def logs_of(document: Any) -> Iterator[LogRecord]:
     """Every log record that names a trace."""
     for export in map(_unwrapped, _exports(document)):
         for resource, _, raw in _entries(_get(export, "resourceLogs"), "Logs"):
-            if record := _log(raw, resource):
+            if record := read_log(raw, resource):
                 yield record
 
 
@@ -85,7 +85,7 @@ def _entries(resources: Any, kind: str) -> Iterator[tuple[Attributes, str, Any]]
     entry_key = "spans" if kind == "Spans" else "logRecords"
     for raw in items(resources):
         block = mapping(raw)
-        resource = _attributes(mapping(block.get("resource")).get("attributes"))
+        resource = attributes_of(mapping(block.get("resource")).get("attributes"))
         for inner in items(_get(block, f"scope{kind}") or _get(block, f"instrumentationLibrary{kind}")):
             library = mapping(inner).get("scope") or _get(mapping(inner), "instrumentationLibrary")
             name = scalar_text(mapping(library).get("name"))
@@ -93,7 +93,8 @@ def _entries(resources: Any, kind: str) -> Iterator[tuple[Attributes, str, Any]]
                 yield resource, name, entry
 
 
-def _span(raw: Any, resource: Attributes, scope: str) -> Span | None:
+def read_span(raw: Any, resource: Attributes, scope: str) -> Span | None:
+    """One span as OTLP JSON has it; None where it has no usable ids."""
     raw = mapping(raw)
     trace_id, span_id = hex_id(_get(raw, "traceId"), 16), hex_id(_get(raw, "spanId"), 8)
     if not trace_id or not span_id:
@@ -106,7 +107,7 @@ def _span(raw: Any, resource: Attributes, scope: str) -> Span | None:
         name=scalar_text(raw.get("name")),
         start=integer(_get(raw, "startTimeUnixNano")) or 0,
         end=integer(_get(raw, "endTimeUnixNano")) or 0,
-        attributes=_attributes(raw.get("attributes")),
+        attributes=attributes_of(raw.get("attributes")),
         resource=resource,
         scope=scope,
         status=_status(status.get("code")),
@@ -123,15 +124,16 @@ def _status(code: Any) -> SpanStatus:
 
 def _event(raw: dict[str, Any]) -> SpanEvent:
     at = integer(_get(raw, "timeUnixNano")) or 0
-    return SpanEvent(scalar_text(raw.get("name")), at, _attributes(raw.get("attributes")))
+    return SpanEvent(scalar_text(raw.get("name")), at, attributes_of(raw.get("attributes")))
 
 
-def _log(raw: Any, resource: Attributes) -> LogRecord | None:
+def read_log(raw: Any, resource: Attributes) -> LogRecord | None:
+    """One log record as OTLP JSON has it; None where it names no trace."""
     raw = mapping(raw)
     trace_id = hex_id(_get(raw, "traceId"), 16)
     if not trace_id:
         return None
-    attributes = _attributes(raw.get("attributes"))
+    attributes = attributes_of(raw.get("attributes"))
     return LogRecord(
         name=_event_name(raw, attributes),
         at=integer(_get(raw, "timeUnixNano")) or integer(_get(raw, "observedTimeUnixNano")) or 0,
@@ -148,14 +150,16 @@ def _event_name(raw: Mapping[str, Any], attributes: Attributes) -> str:
     return next((name for name in names if isinstance(name, str) and name), "")
 
 
-def _attributes(raw: Any) -> dict[str, Any]:
+def attributes_of(raw: Any) -> dict[str, Any]:
     """OTLP's list of {key, value}, or an object, whose nesting becomes dotted names."""
     if isinstance(raw, dict):
         return dict(_flattened(raw, "", 0))
     found: dict[str, Any] = {}
     for item in items(raw):
         key, value = mapping(item).get("key"), mapping(item).get("value")
-        if isinstance(key, str) and (reader := _reader_of(value)):
+        if type(value) is dict and type(text := value.get("stringValue")) is str and isinstance(key, str):
+            found[key] = text  # as nearly always
+        elif isinstance(key, str) and (reader := _reader_of(value)):
             found[key] = reader(value, 0)
     return found
 

@@ -54,18 +54,19 @@ def read_traces(document: object, trace_format: str | None = None) -> list[Trace
     if trace_format not in (None, *FORMATS):
         raise TraceError(f"unknown trace format {trace_format!r}: expected one of {', '.join(FORMATS)}")
     if (trace_format or _format_of(document)) == JAEGER_JSON:
-        return _traces(jaeger.spans_of(document), ())
+        return traces_of(jaeger.spans_of(document), ())
     spans, logs = list(otlp.spans_of(document)), list(otlp.logs_of(document))
     if not spans and logs:
-        return _traces(*spans_from_logs(logs))
-    return _traces(spans, logs)
+        return traces_of(*spans_from_logs(logs))
+    return traces_of(spans, logs)
 
 
 def _format_of(document: Any) -> str:
     return JAEGER_JSON if jaeger.is_jaeger(document) and not otlp.is_otlp(document) else OTLP_JSON
 
 
-def _traces(spans: Iterable[Span | None], logs: Iterable[LogRecord]) -> list[Trace]:
+def traces_of(spans: Iterable[Span | None], logs: Iterable[LogRecord]) -> list[Trace]:
+    """The traces that these spans make, None for one that could not be read, and what the records tell."""
     traces: dict[str, Trace] = {}
     refused = 0
     for span in spans:

@@ -83,6 +83,8 @@ def _call_steps(call: ModelCall, at: int) -> Iterator[Timed]:
             text=text_of(call.outputs),
             model=call.model,
             tokens=(usage.input or 0) + (usage.output or 0) if usage else None,
+            input_tokens=usage.input if usage else None,
+            output_tokens=usage.output if usage else None,
             duration_ms=max(0, call.end - call.start) / 1e6,
             **about,
         )

@@ -64,7 +64,7 @@ def json_value(value: Any) -> Json:
     if not isinstance(value, str):
         return value
     try:
-        parsed = json.loads(value, parse_constant=_refuse, parse_float=_finite)
+        parsed = _DECODER.decode(value)
     except (ValueError, RecursionError):
         return None
     may_be_deep = value.count("[") + value.count("{") > MAX_DEPTH
@@ -179,6 +179,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def _deeper_than(value: Json, limit: int) -> bool:

@@ -16,8 +16,10 @@ from django.db import connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from runs.ingest import close_idle, forget_waiting
 from runs.models import Owner, Worker, retention, rollup
 from runs.models.deletion import Extent, purge_sessions
+from runs.models.idempotency import forget_answers
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,13 @@ def keep_up(stopping: threading.Event) -> None:
     """Does the steps every UPKEEP_INTERVAL until `stopping` is set. No database error ends it."""
     applied: float | None = None
     while not stopping.is_set():
-        steps: list[Callable[[KeepGoing], None]] = [fold_rollups, purge_due, forget_workers]
+        steps: list[Callable[[KeepGoing], None]] = [
+            fold_rollups,
+            purge_due,
+            forget_workers,
+            forget_kept_answers,
+            close_traces,
+        ]
         if applied is None or time.monotonic() - applied >= POLICIES_EVERY:
             steps.append(apply_policies)
             applied = time.monotonic()
@@ -60,6 +68,19 @@ def purge_due(keep_going: KeepGoing = lambda: True) -> None:
 def forget_workers(keep_going: KeepGoing = lambda: True) -> None:
     """Workers that were killed did not sign off."""
     Worker.objects.filter(seen_at__lt=Now() - FORGOTTEN_AFTER).delete()
+
+
+def forget_kept_answers(keep_going: KeepGoing = lambda: True) -> None:
+    """What was answered to writes with an `Idempotency-Key`, after a day."""
+    forget_answers()
+
+
+def close_traces(keep_going: KeepGoing = lambda: True) -> None:
+    """Ends runs whose traces stopped without a root, and drops traces without anything of an agent."""
+    for owner in Owner.objects.order_by("pk"):
+        for step in (close_idle, forget_waiting):
+            while keep_going() and step(owner):
+                pass
 
 
 def apply_policies(keep_going: KeepGoing = lambda: True) -> None:

@@ -89,7 +89,8 @@ def test_a_step_that_fails_does_not_keep_the_next_from_its_turn(monkeypatch, set
     stopping, reached = threading.Event(), threading.Event()
     monkeypatch.setattr(upkeep, "fold_rollups", fail)
     monkeypatch.setattr(upkeep, "purge_due", lambda keep_going: reached.set())
-    monkeypatch.setattr(upkeep, "forget_workers", lambda keep_going: None)
+    for step in ("forget_workers", "forget_kept_answers", "close_traces"):
+        monkeypatch.setattr(upkeep, step, lambda keep_going: None)
     monkeypatch.setattr(upkeep, "apply_policies", lambda keep_going: stopping.set())
     monkeypatch.setattr(connections, "close_all", lambda: None)
 
@@ -110,7 +111,8 @@ def test_policies_are_applied_less_often_than_the_rest(monkeypatch, settings):
 
     monkeypatch.setattr(upkeep, "fold_rollups", fold)
     monkeypatch.setattr(upkeep, "purge_due", lambda keep_going: None)
-    monkeypatch.setattr(upkeep, "forget_workers", lambda keep_going: None)
+    for step in ("forget_workers", "forget_kept_answers", "close_traces"):
+        monkeypatch.setattr(upkeep, step, lambda keep_going: None)
     monkeypatch.setattr(upkeep, "apply_policies", lambda keep_going: applied.append(1))
     monkeypatch.setattr(connections, "close_all", lambda: None)
 

@@ -34,6 +34,7 @@ def _plan(prepare_options: list[str]) -> up.Plan:
         prepare=[*_manage("prepare"), *prepare_options],
         announce=_banner,
         environment={**os.environ, **_opened()},
+        more_ports=[settings.OTLP_PORT] if settings.OTLP_PORT else [],
         throw_away=memory,
     )
 
@@ -53,6 +54,7 @@ def _web() -> list[str]:
         *(sys.executable, "-m", "gunicorn", "project.wsgi"),
         *("--pythonpath", str(settings.BASE_DIR)),
         *("--bind", f"{host}:{settings.PORT}"),
+        *(("--bind", f"{host}:{settings.OTLP_PORT}") if settings.OTLP_PORT else ()),
         # 4 threads starve with 8 open streams (DESIGN.md 6).
         *("--worker-class", "gthread", "--workers", "1", "--threads", "32"),
         *("--graceful-timeout", f"{up.GRACE - 1:.0f}"),

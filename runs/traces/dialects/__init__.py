@@ -13,7 +13,8 @@ A module's `sources(span)` translates its dialect into the words of `names`. Not
 span's name, except for ADK's two spans that have no operation name.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,13 @@ _OLDER_NAMES = {
     "gen_ai.response.finish_reason": FINISH,
 }
 _TOOL_PLACEHOLDER = "<not specified>"
+# What only the dialects' attributes are called: most spans have none of them, and need not be asked for each.
+_OF_A_DIALECT = re.compile(
+    r"^(?:gen_ai\.(?:prompt|completion|aggregated_usage|usage\.(?:details|cache_(?:read|creation|write)_))"
+    r"|gcp\.vertex\.agent\.|llm\.|traceloop\.|openinference\.|ai\.|langsmith\.|pydantic_ai\."
+    r"|(?:events|all_messages_events|tool_arguments|tool_response)$)",
+    re.MULTILINE,
+)
 _CALL_PREFIXES = ("gen_ai.usage.", "gen_ai.prompt.", "gen_ai.completion.")
 
 
@@ -90,7 +98,7 @@ class Usage:
     cache_write: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes twice as long, and there is one for each span
 class View:
     """A span in one vocabulary. Texts are empty and values None where the span does not say.
 
@@ -129,35 +137,36 @@ class View:
 def view_of(span: Span, logs: Sequence[LogRecord] = ()) -> View:
     """Read a span together with the log records that belong to it."""
     own = span.attributes
-    sources = list(_sources(span, logs))
-    inputs = _first(sources, INPUT, messages_from) or []
-    inputs = adk.as_spoken(inputs) if adk.is_adk(span) else inputs
-    outputs = _first(sources, OUTPUT, messages_from) or []
-    kind = _kind(span, sources)
+    sources = [source for source in _sources(span, logs) if source]
+    asked_for = _READ.keys() & set().union(*sources)  # of all that could be said, what somebody says
+    said = {key: _first(sources, key, _READ[key]) for key in asked_for}
+    inputs, outputs = said.get(INPUT) or [], said.get(OUTPUT) or []
+    inputs = adk.as_spoken(inputs) if inputs and adk.is_adk(span) else inputs
+    kind = _kind(span, said.get(KIND))
     return View(
         span=span,
         kind=kind,
-        agent_name=_first(sources, AGENT_NAME, scalar_text) or "",
+        agent_name=said.get(AGENT_NAME) or "",
         conversation_id=scalar_text(own.get(CONVERSATION_ID)),
-        user=_first(sources, USER, scalar_text) or "",
+        user=said.get(USER) or "",
         error_type=scalar_text(own.get("error.type")),
         exception=_exception(span, logs),
         model_failed=events.has_event(span, logs, events.EXCEPTION_EVENTS[0]),
-        request_model=_first(sources, REQUEST_MODEL, scalar_text) or "",
-        response_model=_first(sources, RESPONSE_MODEL, scalar_text) or "",
-        finish=_first(sources, FINISH, _finish) or "",
+        request_model=said.get(REQUEST_MODEL) or "",
+        response_model=said.get(RESPONSE_MODEL) or "",
+        finish=said.get(FINISH) or "",
         inputs=inputs,
         outputs=outputs,
-        heard=_first(sources, HEARD, messages_from) or [],
-        told=_first(sources, TOLD, messages_from) or [],
-        system=_first(sources, SYSTEM, parts_from) or system_in(inputs),
-        usage=_usage(sources),
-        tool_name=_first(sources, TOOL_NAME, _specified) or "",
-        tool_call_id=_first(sources, TOOL_CALL_ID, _specified) or "",
-        tool_arguments=_tool_value(kind, sources, TOOL_ARGUMENTS, calls_in(inputs)),
-        tool_input=_first(sources, TOOL_INPUT, json_or_text),
-        tool_result=_tool_value(kind, sources, TOOL_RESULT, responses_in(outputs)),
-        tool_failed=_first(sources, TOOL_FAILED, bool) is True,
+        heard=said.get(HEARD) or [],
+        told=said.get(TOLD) or [],
+        system=said.get(SYSTEM) or system_in(inputs),
+        usage=_usage(said),
+        tool_name=said.get(TOOL_NAME) or "",
+        tool_call_id=said.get(TOOL_CALL_ID) or "",
+        tool_arguments=_tool_value(kind, said.get(TOOL_ARGUMENTS), calls_in(inputs)),
+        tool_input=said.get(TOOL_INPUT),
+        tool_result=_tool_value(kind, said.get(TOOL_RESULT), responses_in(outputs)),
+        tool_failed=said.get(TOOL_FAILED) is True,
     )
 
 
@@ -165,7 +174,7 @@ def _first(sources: Sequence[Source], key: str, read: Callable[[Any], Any]) -> A
     """What the first source with an answer says of `key`; None when none has one."""
     for source in sources:
         value = source.get(key)
-        if value is not None and (found := read(value)) not in (None, "", []):
+        if value is not None and (found := read(value)) is not None and found != "" and found != []:
             return found
     return None
 
@@ -174,7 +183,10 @@ def _sources(span: Span, logs: Sequence[LogRecord]) -> Iterator[Source]:
     yield openllmetry.unpacked(span)
     yield span.attributes
     yield {_OLDER_NAMES[key]: value for key, value in span.attributes.items() if key in _OLDER_NAMES}
-    yield from events.sources(span, logs)
+    if span.events or logs:
+        yield from events.sources(span, logs)
+    if span.scope != adk.SCOPE and not _OF_A_DIALECT.search("\n".join(span.attributes)):
+        return
     for dialect in (adk, openllmetry, openinference, ai_sdk, pydantic_ai, langsmith):
         yield from dialect.sources(span)
 
@@ -182,13 +194,13 @@ def _sources(span: Span, logs: Sequence[LogRecord]) -> Iterator[Source]:
 # What kind of span it is
 
 
-def _kind(span: Span, sources: Sequence[Source]) -> Kind:
+def _kind(span: Span, told: Kind | None) -> Kind:
+    """`told` is what a dialect calls it."""
     if adk.is_summary(span):
         return "none"
     if operation := scalar_text(span.attributes.get(OPERATION)):
-        return _KINDS.get(operation) or _first(sources, KIND, scalar_text) or "other"
-    kind: Kind | None = _first(sources, KIND, scalar_text)
-    return kind or ("model" if _is_a_call(span.attributes) else "none")
+        return _KINDS.get(operation) or told or "other"
+    return told or ("model" if _is_a_call(span.attributes) else "none")
 
 
 def _is_a_call(own: Attributes) -> bool:
@@ -200,10 +212,11 @@ def _is_a_call(own: Attributes) -> bool:
 # Scalars
 
 
-def _usage(sources: Sequence[Source]) -> Usage | None:
-    keys = (INPUT_TOKENS, OUTPUT_TOKENS, CACHE_READ_TOKENS, CACHE_WRITE_TOKENS)
-    usage = Usage(*(_first(sources, key, count_of) for key in keys))
-    return None if usage.input is None and usage.output is None else usage
+def _usage(said: Mapping[str, Any]) -> Usage | None:
+    read, written = said.get(INPUT_TOKENS), said.get(OUTPUT_TOKENS)
+    if read is None and written is None:
+        return None
+    return Usage(read, written, said.get(CACHE_READ_TOKENS), said.get(CACHE_WRITE_TOKENS))
 
 
 def _finish(value: Any) -> str:
@@ -217,9 +230,8 @@ def _specified(value: Any) -> str:
     return "" if text == _TOOL_PLACEHOLDER else text
 
 
-def _tool_value(kind: Kind, sources: Sequence[Source], key: str, parts: Sequence[Part]) -> Json:
+def _tool_value(kind: Kind, found: Json, parts: Sequence[Part]) -> Json:
     """Arguments or result: as an attribute, or as the one part of a tool span's messages."""
-    found = _first(sources, key, json_or_text)
     return parts[0].data if found is None and kind == "tool" and len(parts) == 1 else found
 
 
@@ -229,3 +241,16 @@ def _exception(span: Span, logs: Sequence[LogRecord]) -> str:
     said += [record.attributes for record in logs if record.name in events.EXCEPTION_EVENTS]
     keys = ("exception.message", "exception.type")
     return next((text for a in reversed(said) for key in keys if (text := scalar_text(a.get(key)))), "")
+
+
+# What is read of the sources, and how.
+_READ: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys((KIND, AGENT_NAME, USER, REQUEST_MODEL, RESPONSE_MODEL), scalar_text),
+    **dict.fromkeys((INPUT, OUTPUT, HEARD, TOLD), messages_from),
+    **dict.fromkeys((INPUT_TOKENS, OUTPUT_TOKENS, CACHE_READ_TOKENS, CACHE_WRITE_TOKENS), count_of),
+    **dict.fromkeys((TOOL_NAME, TOOL_CALL_ID), _specified),
+    **dict.fromkeys((TOOL_ARGUMENTS, TOOL_INPUT, TOOL_RESULT), json_or_text),
+    SYSTEM: parts_from,
+    FINISH: _finish,
+    TOOL_FAILED: bool,
+}

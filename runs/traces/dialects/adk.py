@@ -24,7 +24,7 @@ from runs.traces.model import Attributes, Json, Span
 from runs.traces.parts import Part, google_parts, text_part
 from runs.traces.values import items, json_or_text, json_value, mapping
 
-_ADK = "gcp.vertex.agent"
+SCOPE = _ADK = "gcp.vertex.agent"
 _KINDS: dict[str, Kind] = {"call_llm": "model", "invocation": "workflow"}  # spans without an operation name
 _USAGE = {
     "prompt_token_count": INPUT_TOKENS,

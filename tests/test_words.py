@@ -1,0 +1,44 @@
+"""Words of a document: the quick way finds what the way piece by piece finds."""
+
+import random
+
+import pytest
+
+from runs.words import LONGEST_WORD, Found, found_in, texts_in
+
+PIECES = [
+    ["one two", "two three", ""],
+    ["", "", "alone"],
+    ["NUL\0inside", "and after"],
+    ["UPPER lower 42", "x-y_z"],
+    ["w" * (LONGEST_WORD + 20), "after a long word"],
+    ["grün", "und ascii"],
+    ["word " * 3_000, "much"],
+    [],
+]
+
+
+def piece_by_piece(pieces: list[str]) -> Found:
+    found = Found()
+    for piece in pieces:
+        found.read(piece)
+    return found
+
+
+@pytest.mark.parametrize("pieces", PIECES, ids=lambda pieces: repr(pieces)[:30])
+def test_it_finds_the_same_words_at_the_same_places(pieces):
+    assert found_in(pieces).positions == piece_by_piece(pieces).positions
+
+
+def test_so_it_does_for_any_pieces():
+    chance = random.Random(11)
+    for _ in range(300):
+        pieces = [
+            "".join(chance.choices("ab1 .-ä", k=chance.randrange(12))) for _ in range(chance.randrange(5))
+        ]
+        assert found_in(pieces).positions == piece_by_piece(pieces).positions, pieces
+
+
+def test_data_is_no_text_however_short_and_long_base64_neither():
+    data = ["data:image/png;base64,AAAA", "A" * 400, "A" * 399, "data: is a word"]
+    assert list(texts_in(data)) == ["A" * 399, "data: is a word"]
