@@ -1,4 +1,4 @@
-"""`python -m bench [append] [lists] [search] [deletion] [queue] [pages]`: all of them without a name."""
+"""`python -m bench [part ...]`: all parts without a name."""
 
 import argparse
 import subprocess
@@ -9,7 +9,7 @@ import django
 
 from bench.server import scratch_server
 
-PARTS = ("append", "lists", "search", "deletion", "queue", "pages")
+PARTS = ("append", "lists", "search", "deletion", "queue", "pages", "otlp", "files", "streams")
 
 
 def main() -> None:

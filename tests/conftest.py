@@ -288,18 +288,27 @@ def browser_page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def gunicorn(committed_db: dict[str, str]) -> Iterator[int]:
     """A real web server on the test's own database; gives its port."""
+    with web_server(committed_db) as port:
+        yield port
+
+
+@contextmanager
+def web_server(settings: dict[str, str]) -> Iterator[int]:
+    """The same on any database; `settings` are its environment."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", "project.wsgi", "--worker-class=gthread", "--threads=4"]
     process = subprocess.Popen(
         [*command, f"--bind=127.0.0.1:{port}", "--no-control-socket", "--log-level=warning"],
         cwd=ROOT,
-        env={**os.environ, **committed_db},
+        env={**os.environ, **settings},
     )
-    eventually(lambda: answers(port))
-    yield port
-    process.terminate()
-    process.wait()
+    try:
+        eventually(lambda: answers(port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def answers(port: int) -> bool:

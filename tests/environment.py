@@ -52,6 +52,11 @@ def create_database(name: str) -> str:
     return name
 
 
+def create_empty_database(name: str) -> None:
+    """For what is no Runfolio: the database of another system."""
+    _run_sql(f"CREATE DATABASE {name} OWNER runfolio_owner")
+
+
 def drop_database(name: str) -> None:
     _run_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 

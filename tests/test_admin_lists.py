@@ -14,8 +14,8 @@ from runs.admin import lists
 from runs.models import NewEvent, Owner, Run, Session, User, append_events
 
 MakeRun = Callable[..., Run]
-# What is made from the rest, for lists, searches and trends.
-DERIVED = {"choice", "rollup", "rollupdelta", "searchblock", "searchdoc", "searchterm"}
+# What is made from the rest, for lists, searches and trends; and spans, which their trace stands for.
+DERIVED = {"choice", "rollup", "rollupdelta", "searchblock", "searchdoc", "searchterm", "spanbatch"}
 MODELS = [
     model._meta.model_name
     for model in apps.get_app_config("runs").get_models()

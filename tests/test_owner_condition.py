@@ -21,7 +21,7 @@ from django.db import connection, models
 from runs.models import Event, Feedback, Membership, Owner, Result, Run, Session, Token, User, owner_ids
 from runs.models.queue_view import OF_EVERYBODY
 from tests.test_access import TABLE
-from tests.walk import Visitor, World
+from tests.walk import BY_TOKEN, Visitor, World
 
 # Whoever knows the secret may read the row: it is how a token says who calls.
 PROOFS = {("token", "hash")}
@@ -30,6 +30,8 @@ NAMED = {
     *("owner", "membership", "token", "session", "run", "event", "artifact", "result"),
     *("feedback", "feedback_version", "change"),
     *("attempt", "webhook", "delivery"),
+    *("task", "context", "context_message"),
+    *("file", "file_namespace"),
 }
 # Looks by the id that the client chose, compares the owner, and says no more than that the id is taken
 # (RELIABILITY.md R7).
@@ -48,7 +50,7 @@ def world(db: None) -> World:
 @pytest.mark.parametrize("entry", TABLE)
 def test_every_statement_is_bound_to_the_callers_owners(world, entry):
     method, _, route = entry.partition(" ")
-    callers = ("read", "write") if route.startswith("/api/") else ("admin", "viewer")
+    callers = ("read", "write") if route.startswith(BY_TOKEN) else ("admin", "viewer")
     for visitor in (world.visitors[name] for name in callers):
         for address in world.addresses(route):
             record = Record(visitor.user, world.owner)
@@ -62,7 +64,8 @@ def test_the_walk_reads_every_owned_table(world):
     seen: set[str] = set()
     for entry in TABLE:
         method, _, route = entry.partition(" ")
-        visitor: Visitor = world.visitors["write" if route.startswith("/api/") else "admin"]
+        token = "read" if method == "GET" else "write"
+        visitor: Visitor = world.visitors[token if route.startswith(BY_TOKEN) else "admin"]
         for address in world.addresses(route):
             record = Record(visitor.user, world.owner)
             with connection.execute_wrapper(record):
@@ -351,9 +354,16 @@ def _tables() -> dict[int, str]:
 def _rows(result: Any) -> Iterator[tuple[str, str]]:
     """The owned rows that a statement gave or named, as (table, key): a run's session is its owner's."""
     for column in range(result.nfields if result else 0):
-        table = _tables().get(result.ftable(column))
-        named = OWNED[table].get(result.fname(column).decode()) if table else None
-        if named:
+        table = _tables().get(result.ftable(column), "")
+        for named in _named(table, result.fname(column).decode()):
             for row in range(result.ntuples):
                 if value := result.get_value(row, column):
                     yield named, value.decode()
+
+
+def _named(table: str, column: str) -> set[str]:
+    """The tables whose key this column holds: its own, if it is that, and the one that it points to."""
+    names = OWNED.get(table, {})
+    key = next(iter(names), None)
+    own = {table} if names and column in (key, "pk") else set()
+    return own | {to for name, to in names.items() if name == column}

@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
@@ -18,11 +18,16 @@ from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
 
+from runs.api import following
+from runs.api.following import Progress
 from runs.checks import views
+from runs.ingest import spans_in, take_in
 from runs.models import (
     OPEN,
     Artifact,
     BulkJob,
+    Context,
+    ContextMessage,
     Delivery,
     Event,
     Membership,
@@ -33,6 +38,7 @@ from runs.models import (
     SavedView,
     Session,
     SignInLink,
+    Task,
     Token,
     User,
     Webhook,
@@ -42,16 +48,21 @@ from runs.models import (
 )
 from runs.models.bulk import start, undo
 from runs.models.criterion import add_criterion
+from runs.models.file import write_file
 from runs.models.paging import Cursor
 from runs.models.review import add_items, open_queue
+from runs.models.task import put_push_config
 from runs.query import Query
 from runs.sealing import seal
+from tests.api.rest import message, submission
 from tests.pages.helpers import make_task, png, said
+from tests.traces.spans import agent, assistant, chat, export, user
 from tests.transfer.files import a_file, an_event
 
 CANARY = "canary"  # in every text of the owner's data
 _TRACE = Path(__file__).resolve().parent.parent / "samples" / "trace.json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+BY_TOKEN = ("/api/", "/v1/", "/a2a")  # what takes tokens, and JSON
 SPEC = {
     "target": {"kind": "inline", "inline": {"data": [{"traceID": "1", "spans": []}]}},
     "evalConfig": {"evaluators": [{"type": "builtin", "name": "tool_trajectory_avg_score"}]},
@@ -63,6 +74,8 @@ TABS = (
     *("transcript&find=canary", "transcript&before=2", "transcript&after=0", "results&view=list"),
     "timeline&before=4102444800.000000_run-1",
 )
+
+_FILE = "namespace=theirs&path=their/file"  # which errors repeat
 
 # What else there is to see at an address.
 QUERIES = {
@@ -99,6 +112,14 @@ QUERIES = {
     "/submit/spec": ["from={run_id}"],
     "/review": ["closed", "before=1000000"],
     "/review/new": ["q=kind:task"],
+    "/api/tasks": ["state=submitted&limit=1", "context_id={context_id}&length=1", "caller=canary"],
+    "/api/tasks/<task_id>": ["history_length=1"],
+    "/api/files/content": [_FILE],
+    "/api/files/names": ["namespace=theirs&path=their"],
+    "/api/files/exists": [_FILE],
+    "/api/files/lock": [f"{_FILE}&key={uuid4()}"],
+    "/api/contexts": ["limit=1&caller=canary", "length=1"],
+    "/a2a": ["namespace="],
     "/api/runs": ["status=queued&limit=1", "before=2100-01-01T00:00:00Z"],
 }
 
@@ -118,13 +139,16 @@ class Visitor:
         client.cookies = SimpleCookie(self.cookies)
         headers = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
         sent: dict[str, Any] = {}
-        if method == "POST" and address.startswith("/api/"):
+        if method in ("POST", "PUT") and address.startswith(BY_TOKEN) and not _has_file(body):
             sent = {"data": json.dumps(body), "content_type": "application/json"}
         elif method == "POST":
             sent = {"data": body or {}}
         # An export reads on the walk's own connection, which alone sees what the walk has made.
         here = mock.patch("runs.pages.export.in_one_snapshot", lambda chunks: chunks)
-        with transaction.atomic(), here:
+        # Nobody evaluates what a request would wait for, and nobody listens for ever.
+        ended = mock.patch("runs.api.evaluate.follow", _ended)
+        once = mock.patch("runs.api.live.looks", lambda: iter([None]))
+        with transaction.atomic(), here, ended, once:
             response = getattr(client, method.lower())(address, **sent, headers=headers)
             if response.streaming:
                 response = HttpResponse(response.getvalue(), status=response.status_code)
@@ -142,11 +166,15 @@ class World:
         self.session = Session.objects.open(self.owner, "api", "their-key", agent=CANARY)
         self.run = self._run()
         self.task = make_task(self.owner, said(CANARY), title=CANARY, session=self.session)
+        self.context = self._task_of_an_agent()
+        for path in ("their/file", f"their/{CANARY}"):
+            write_file(self.owner, "theirs", path, CANARY.encode())
         self._hold()
         link = SignInLink.objects.issue(User.objects.create_user("newcomer"))
         self.ids = {
             "run_id": self.run.pk,
             "task_id": self.task.pk,
+            "context_id": self.context.context_id,
             "delivery_id": self._given_up().pk,
             "worker": "there/1",
             "session_id": self.session.pk,
@@ -163,11 +191,13 @@ class World:
             "number": 1,
             "part": "run",
             "secret": link,
+            **self._live(),
         }
-        missing = {name: uuid4() for name in ("run_id", "task_id", "session_id", "job_id")}
+        missing = {name: uuid4() for name in ("run_id", "task_id", "context_id", "session_id", "job_id")}
         self.missing = {**self.ids, **missing, "token_id": 10**9, "worker": "nowhere/1"}
         self.missing |= {"owner_id": 10**9, "member_id": 10**9, "slug": "nowhere"}
         self.missing["delivery_id"] = 10**9
+        self.missing |= {"live_key": "nowhere", "filename": "agentevals_bm93aGVyZQ.json"}
         self.missing |= dict.fromkeys(("criterion_id", "queue_id", "item_id", "view_id"), 10**9)
 
     def addresses(self, route: str) -> list[str]:
@@ -180,7 +210,34 @@ class World:
         """A form, or JSON, that the route takes where it is posted."""
         trace = SimpleUploadedFile("trace.json", _TRACE.read_bytes())
         return {
+            "/api/tasks": submission(),
+            "/api/tasks/bulk": {"op": "update", "task_id": str(self.ids["task_id"]), "state": "working"},
+            "/api/tasks/<task_id>/updates": {"state": "working", "messages": [message()]},
+            "/api/tasks/<task_id>/transition": {"from": "submitted", "to": "working"},
+            "/api/contexts/<context_id>": {"data": {}},
+            "/api/contexts/<context_id>/messages": {"messages": [message()]},
             "/api/runs": {"runId": str(self.missing["run_id"]), "spec": SPEC},
+            "/a2a": {"jsonrpc": "2.0", "id": 1, "method": "tasks/list"},
+            "/a2a/": {"jsonrpc": "2.0", "id": 1, "method": "contexts/list"},
+            "/api/push": {
+                "event_id": str(uuid4()), "kind": "status-update", "status": {"state": "working"},
+                "task_id": str(self.missing["task_id"]), "context_id": str(self.missing["context_id"]),
+            },
+            "/api/evaluate": {"trace_files": trace, "config": "{}"},
+            "/api/evaluate/stream": {"trace_files": trace, "config": "{}"},
+            "/api/evaluate/json": {"traces": json.loads(_TRACE.read_bytes())},
+            "/api/evaluate/json/stream": {"traces": json.loads(_TRACE.read_bytes())},
+            "/api/convert": {"trace_files": trace},
+            "/api/validate/eval-set": {"eval_set_file": trace},
+            "/api/streaming/get-trace": self._of_live(),
+            "/api/streaming/create-eval-set": self._of_live(eval_set_id="mine"),
+            "/api/streaming/evaluate-sessions": {"golden_session_id": CANARY, "eval_set_id": "mine"},
+            "/api/streaming/prepare-evaluation": {"golden_session_id": CANARY, "session_ids": [CANARY]},
+            "/api/sinks/agentevals": {
+                "phase": "final", "run_id": str(self.missing["run_id"]), "summary": {"agents": ["helper"]}
+            },
+            "/v1/traces": export(agent(1), chat(2, 1, asked=[user("hello")], said=[assistant("hello")])),
+            "/v1/logs": {"resourceLogs": []},
             "/runs/<uuid:run_id>/cancel": {"reason": "why"},
             "/runs/<uuid:run_id>/force": {"reason": "why"},
             "/runs/<uuid:run_id>/retry": {"key": uuid4()},
@@ -270,6 +327,29 @@ class World:
             give_feedback(run, author, rating, CANARY)
         return run
 
+    def _task_of_an_agent(self) -> Context:
+        """Makes the task one that its agent knows by the same id."""
+        about = {"owner": self.owner, "caller": CANARY}
+        context = Context.objects.create(
+            session=self.session, context_id=uuid4(), data={CANARY: CANARY}, **about
+        )
+        ContextMessage.objects.create(context=context, payload={"said": CANARY})
+        task = Task.objects.create(run=self.task, context=context, task_id=self.task.pk, **about)
+        give_feedback(
+            self.task, Token.objects.get(owner=self.owner, name="canary write"), 4, raw={"f": CANARY}
+        )
+        put_push_config(task, {"url": CANARY})
+        return context
+
+    def _live(self) -> dict[str, str]:
+        """A session of spans, and the file that is prepared of it."""
+        spans = [agent(1), chat(2, 1, asked=[user("hello")], said=[assistant("hello")])]
+        take_in(self.owner, spans_in(export(*spans, resource={"agentevals.session_name": CANARY})))
+        return {"live_key": CANARY, "filename": "agentevals_Y2FuYXJ5.json"}
+
+    def _of_live(self, **more: str) -> dict[str, str]:
+        return {"session_id": CANARY, **more}
+
     def _hold(self) -> None:
         """A run whose worker fell silent."""
         past = timezone.now() - timedelta(minutes=1)
@@ -320,6 +400,18 @@ class World:
         return Delivery.objects.create(**about, state="dead", ended_at=timezone.now())
 
 
+def _has_file(body: dict[str, Any] | None) -> bool:
+    return any(isinstance(value, SimpleUploadedFile) for value in (body or {}).values())
+
+
+def _ended(run_id: UUID, caller: Token) -> Iterator[Progress]:
+    """The run as if somebody had cancelled it."""
+    for progress in following.follow(run_id, caller):
+        assert progress
+        progress.run.status = Run.Status.CANCELLED
+        yield progress
+
+
 def fill(route: str, ids: dict[str, Any]) -> str:
     """The address of a route as the URLconf writes it: `<uuid:run_id>` becomes the id of that name."""
     pieces = route.split("<")
@@ -336,7 +428,7 @@ def taken(world: World) -> set[str]:
     """Every method that some route takes, as "GET /runs"; an admin asks, and where tokens are needed one."""
     found = set()
     for route in routes():
-        visitor = world.visitors["write" if route.startswith("/api/") else "admin"]
+        visitor = world.visitors["write" if route.startswith(BY_TOKEN) else "admin"]
         for method in METHODS:
             if visitor.call(method, fill(route, world.ids), {}).status_code != 405:
                 found.add(f"{method} {route}")

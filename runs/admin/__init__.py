@@ -9,9 +9,31 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from runs.admin import keeping, people, pipeline, record, reviewing
+from runs.admin import (
+    conversations,
+    files,
+    imports,
+    keeping,
+    people,
+    pipeline,
+    record,
+    reviewing,
+    spans,
+    tasks,
+)
 
-__all__ = ["keeping", "people", "pipeline", "record", "reviewing"]
+__all__ = [
+    "conversations",
+    "files",
+    "imports",
+    "keeping",
+    "people",
+    "pipeline",
+    "record",
+    "reviewing",
+    "spans",
+    "tasks",
+]
 
 admin.site.site_header = "Runfolio"
 admin.site.site_title = "Runfolio admin"

@@ -10,6 +10,7 @@ from django.utils import timezone
 from ninja import Query, Router
 from ninja.errors import HttpError
 
+from runs.api.bodies import json_invalid
 from runs.api.docs import body_of
 from runs.api.schemas import (
     ErrorOut,
@@ -52,7 +53,7 @@ def submit_run(request: ApiRequest) -> HttpResponse:
     try:
         run = submit(request.auth.owner, read_json(request.body))
     except JsonError as error:
-        return _invalid(_json_invalid(error))
+        return _invalid([json_invalid(error)])
     except SubmissionError as error:
         return _invalid([_in("body", one) for one in error.errors] if error.errors else str(error))
     except SpecConflict as error:
@@ -160,18 +161,6 @@ def _invalid(detail: Json) -> JsonResponse:
 
 def _in(part: str, error: dict[str, Json]) -> dict[str, Json]:
     return {**error, "loc": [part, *error["loc"]]}
-
-
-def _json_invalid(error: JsonError) -> Json:
-    return [
-        {
-            "type": "json_invalid",
-            "loc": ["body", error.position],
-            "msg": "JSON decode error",
-            "input": {},
-            "ctx": {"error": str(error)},
-        }
-    ]
 
 
 def _conflict(error: SpecConflict) -> JsonResponse:

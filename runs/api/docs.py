@@ -1,5 +1,6 @@
 """The OpenAPI page: what ninja cannot know by itself, and the page's own content policy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.utils.csp import CSP
@@ -27,6 +28,19 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     definitions = schema.pop("$defs", {})
     content = {"application/json": {"schema": _inlined(schema, definitions)}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def form_of(files: Sequence[str], fields: Sequence[str] = ()) -> dict[str, Any]:
+    """The same for a form with files. A field whose name ends in `?` may be left out; one whose name ends in
+    `_file` is a file."""
+    several = {name: {"type": "array", "items": _FILE} for name in files}
+    single = {name.rstrip("?"): _FILE if "_file" in name else {"type": "string"} for name in fields}
+    required = [name for name in (*files, *fields) if not name.endswith("?")]
+    schema = {"type": "object", "properties": {**several, **single}, "required": required}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+_FILE = {"type": "string", "format": "binary"}
 
 
 def _inlined(node: Any, definitions: dict[str, Any]) -> Any:

@@ -6,10 +6,15 @@ from runs.models.attempt import Attempt
 from runs.models.bulk import BulkJob
 from runs.models.change import Change, correction
 from runs.models.choice import Choice
+from runs.models.context import Context, ContextMessage
+from runs.models.conversation import Conversation
 from runs.models.criterion import Criterion
 from runs.models.deletion import Extent, delete_runs, delete_session, restore_runs, restore_session
 from runs.models.event import Event, NewEvent, Usage, append_events
 from runs.models.feedback import OVERALL, Feedback, FeedbackVersion, give_feedback, withdraw_feedback
+from runs.models.file import File, FileLock, FileNamespace
+from runs.models.idempotency import KeptAnswer
+from runs.models.imports import Imported, ImportPosition
 from runs.models.owner import Membership, Owner
 from runs.models.queue import Claim, claim_next, requeue
 from runs.models.result import Result, record_results
@@ -20,7 +25,9 @@ from runs.models.run import IdTaken, LeaseLost, Run, SpecConflict
 from runs.models.saved_view import SavedView
 from runs.models.search import SearchBlock, SearchDoc, SearchTerm
 from runs.models.session import Session
+from runs.models.span import SpanBatch, Trace
 from runs.models.status import FINAL, OPEN, Status
+from runs.models.task import Task
 from runs.models.token import Token
 from runs.models.transition import (
     acknowledge_cancel,
@@ -49,6 +56,9 @@ __all__ = [
     "Change",
     "Choice",
     "Claim",
+    "Context",
+    "ContextMessage",
+    "Conversation",
     "Criterion",
     "Deletion",
     "Delivery",
@@ -56,7 +66,13 @@ __all__ = [
     "Extent",
     "Feedback",
     "FeedbackVersion",
+    "File",
+    "FileLock",
+    "FileNamespace",
     "IdTaken",
+    "ImportPosition",
+    "Imported",
+    "KeptAnswer",
     "LeaseLost",
     "Membership",
     "NewEvent",
@@ -77,9 +93,12 @@ __all__ = [
     "SearchTerm",
     "Session",
     "SignInLink",
+    "SpanBatch",
     "SpecConflict",
     "Status",
+    "Task",
     "Token",
+    "Trace",
     "Upload",
     "Usage",
     "User",

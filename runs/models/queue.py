@@ -23,6 +23,7 @@ from runs.exact import Json, clean_text, split_exact
 from runs.models.attempt import Attempt
 from runs.models.change import correction
 from runs.models.event import NewEvent, Then, append_events
+from runs.models.reported import REPORTER
 from runs.models.result import Result, record_results
 from runs.models.run import LeaseLost, Run, index_run
 from runs.models.session import Session
@@ -92,9 +93,9 @@ class Claim:
             append_events(Run(pk=self.run_id), some, hold=self)
         self._end(Status.SUCCEEDED, summary=summary, events=last)
 
-    def fail(self, error: str) -> None:
+    def fail(self, error: str, summary: Json = None) -> None:
         with transaction.atomic():
-            if self._end(Status.FAILED, error=clean_text(error)) == Status.FAILED:
+            if self._end(Status.FAILED, error=clean_text(error), summary=summary) == Status.FAILED:
                 index_run(Run.objects.select_related("session").get(pk=self.run_id))
 
     def acknowledge_cancel(self) -> None:
@@ -213,12 +214,13 @@ _CLAIM = f"SELECT {', '.join(_CLAIMED)} FROM claim_run(%s, make_interval(secs =>
 def requeue(run: Run, by: str, reason: str, request_id: str = "") -> bool:
     """Takes a running evaluation from its worker, which cannot write any more, and lets another one have it.
 
-    False: it does not run, is deleted, or is to be cancelled. Raises ValueError without a reason.
+    False: it does not run, is deleted, is to be cancelled, or runs elsewhere (models.reported). Raises
+    ValueError without a reason.
     """
     with correction(by, reason, request_id):
         stuck = Run.objects.filter(
             pk=run.pk, kind=Run.Kind.EVALUATION, status=Status.RUNNING, cancel_requested_at=None
-        )
+        ).exclude(worker_id=REPORTER)
         taken = moved(stuck.filter(deleted_at=None), Status.QUEUED, **_UNCLAIMED)
         if taken:
             last = Attempt.objects.filter(run_id=run.pk).order_by("-number")[:1]

@@ -162,9 +162,13 @@ class Situation:
 
     def somebody_can(self, what: str) -> bool:
         """Whether a worker that takes runs has this ability: `code`, or `agentevals` of any version."""
-        return any(
-            str(can).split()[0] == what for post in self.posts if post.takes_runs for can in post.worker.can
-        )
+        return somebody_can(what, self.posts)
+
+
+def somebody_can(what: str, among: Sequence[Post] | None = None) -> bool:
+    """The same of all workers."""
+    there = posts() if among is None else among
+    return any(str(can).split()[0] == what for post in there if post.takes_runs for can in post.worker.can)
 
 
 def situation() -> Situation:

@@ -346,10 +346,14 @@ class Run(models.Model):
         triggers = [
             triggers.final_needs_reason(),
             *triggers.assign_block(),
-            triggers.count_runs(),
-            triggers.note_choices("agent", "model"),
+            *triggers.count_runs(),
+            triggers.note_new_runs("agent", "model"),
+            triggers.note_choices("agent", "model", new=False),
             triggers.note_metadata_keys(),
+            triggers.forget_traces(),
+            triggers.tell_task(),
             *triggers.queue_triggers(),
+            triggers.push_state(),
             *triggers.roll_up_runs(),
             triggers.alterations(
                 "alterations",

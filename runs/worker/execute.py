@@ -28,7 +28,7 @@ from runs.worker.history import Told
 from runs.worker.job import Job, JobLost, Message
 from runs.worker.judged import TooMany, histories_of, items_of, judged_before
 from runs.worker.outage import persistently
-from runs.worker.source import RECORDED, SourceError, order_of
+from runs.worker.source import RECORDED, UNREAD, SourceError, order_of
 
 log = logging.getLogger(__name__)
 
@@ -149,16 +149,26 @@ class Writer:
         self._forget()
         self._tell()
 
-    def finish(self, summary: Json) -> None:
+    def finish(self, summary: dict[str, Json]) -> None:
         def end() -> None:
             if self._about or self._events or self._results:
                 with self.claim.together():
                     self._write()
-                    self.claim.succeed(summary)
+                    self._end(summary)
             else:
-                self.claim.succeed(summary)
+                self._end(summary)
 
         persistently(end, settings.WORKER_LEASE)
+
+    def _end(self, summary: dict[str, Json]) -> None:
+        """Where a file that was uploaded could not be read, what the others gave is there, and the run has
+        failed all the same (CONTRACTS.md 1.9)."""
+        unread = self.run.shown_spec["target"].get(UNREAD)
+        if unread:
+            errors = [*unread, *summary["errors"]]
+            self.claim.fail("; ".join(errors[:3]), {**summary, "errors": errors})
+        else:
+            self.claim.succeed(summary)
 
     def _write_all(self) -> None:
         with self.claim.together():

@@ -18,6 +18,7 @@ from runs.evaluators import agentevals_engine
 from runs.models import Claim, LeaseLost, Run, Worker, claim_next
 from runs.models.queue import DEADLINE, sweep, watch
 from runs.worker.bulk import carry_out
+from runs.worker.conversations import follow
 from runs.worker.deliver import Deliverer
 from runs.worker.execute import execute
 from runs.worker.job import Job, JobLost, Launcher
@@ -93,6 +94,7 @@ class EvaluationWorker:
             threading.Thread(target=self._keep_leases, daemon=True),
             threading.Thread(target=keep_up, args=(self._stopping,), daemon=True),
             threading.Thread(target=carry_out, args=(self.name, self._stopping), daemon=True),
+            threading.Thread(target=follow, args=(self._stopping,), daemon=True),
             threading.Thread(target=deliverer.run, daemon=True),
             threading.Thread(target=Listener(self._wake, self._look, self._stopping).run, daemon=True),
         ]

@@ -11,6 +11,7 @@ from runs.exact import Json
 from runs.models import Result, Run
 
 RECORDED = ("run", "session", "filter")
+UNREAD = "unread"  # of an uploaded target: what was wrong with the files that could not be read, a list
 
 
 class SourceError(Exception):
@@ -58,7 +59,9 @@ def _document(target: dict[str, Json]) -> Json:
             raise SourceError("target.inline is missing: it holds the traces of an inline target")
         return target["inline"]
     if target["kind"] == "uploaded":
-        raise SourceError("the files of an uploaded target are not kept: submit them inline")
+        if target["inline"] is None:
+            raise SourceError("the files of an uploaded target are not kept: submit them inline")
+        return target["inline"]
     return None
 
 
