@@ -9,7 +9,7 @@ RUN useradd --system --create-home runfolio && install -d -o runfolio -m 0700 /d
 WORKDIR /app
 COPY requirements.txt .
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt
-COPY manage.py ./
+COPY manage.py gunicorn.conf.py ./
 COPY project project
 COPY runs runs
 COPY templates templates

@@ -29,7 +29,10 @@ TRACES, SPANS, AT_ONCE = 10_000, 3, 150
 PORT = 18_431
 _BARE = """
     CREATE TABLE bench_span (
-        trace_id text, span_id text, parent_id text, name text, started bigint, ended bigint, attributes jsonb
+        trace_id text, span_id text, parent_id text NOT NULL, name text NOT NULL, kind integer NOT NULL,
+        started bigint NOT NULL, ended bigint NOT NULL, status integer NOT NULL, status_message text NOT NULL,
+        attributes jsonb NOT NULL, events jsonb NOT NULL, resource jsonb NOT NULL, scope text NOT NULL,
+        PRIMARY KEY (trace_id, span_id)
     );
     GRANT INSERT ON bench_span TO runfolio_app
 """
@@ -41,7 +44,7 @@ def main(runs: int, rounds: int) -> None:
     owner = Owner.objects.create(name="bench")
     secret = Token.objects.issue(owner, "bench")[1]
     with served() as web:
-        for clients in (1, 2):
+        for clients in (1, 2, 4):
             bare = _rate(web, "/bench/bare", secret, clients)
             ours = _rate(web, "/v1/traces", secret, clients)
             print(

@@ -38,7 +38,8 @@ _DROP = b"""
 DO $$
 DECLARE statement text;
 BEGIN
-    FOR statement IN
+    -- All names before the first is dropped: what goes along with a table has none any more.
+    FOREACH statement IN ARRAY ARRAY(
         SELECT format('DROP TABLE %s CASCADE', oid::regclass) FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
           AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
@@ -46,6 +47,8 @@ BEGIN
         SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure) FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace AND proowner = current_user::regrole
           AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+        ORDER BY 1 DESC
+    )
     LOOP
         EXECUTE statement;
     END LOOP;

@@ -17,6 +17,8 @@ _UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")
 
 def clean_text(text: str) -> str:
     """`text` with U+FFFD for what a PostgreSQL text cannot hold."""
+    if text.isascii() and "\0" not in text:  # nearly all are, and these tests take no time
+        return text
     return _UNHOLDABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -124,7 +124,7 @@ def test_every_run_of_a_bulk_delete_has_its_change(admin_client, admin, make_run
 
 
 def test_deleted_runs_show_only_where_they_are_asked_for(admin_client, make_run):
-    kept, gone = ended(make_run, title="Kept"), ended(make_run, title="Gone")
+    kept, gone = ended(make_run, title="Still here"), ended(make_run, title="Gone")
     delete_runs(Run.objects.filter(pk=gone.pk), "user:7", WHY)
 
     def titles(query: str) -> tuple[bool, bool]:
@@ -157,11 +157,11 @@ def test_a_run_is_not_restored_when_its_grace_time_is_over(admin_client, make_ru
 
 
 def test_a_session_is_deleted_with_its_runs_and_restored(admin_client, owner, make_run):
-    session = Session.objects.open(owner, "api", "conversation")
+    session = Session.objects.open(owner, "api", "a long talk")
     ended(make_run, session=session)
 
     assert "1 session deleted, with 1 run" in do(admin_client, "put_away", session)
-    assert "conversation" not in admin_client.get(list_url("session")).content.decode()
+    assert "a long talk" not in admin_client.get(list_url("session")).content.decode()
 
     url = f"{list_url('session')}?deleted=yes"
     assert "1 session restored" in do(admin_client, "bring_back", session, url=url)

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,6 +78,12 @@ def serving(*replies: Any) -> Iterator[tuple[str, Server]]:
         http.server_close()
 
 
+def beside(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls it in a thread of its own: a test in a browser may have left an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *args).result()
+
+
 @pytest.fixture(params=["Client", "AsyncClient"])
 def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Calls a method by its name on a client of either kind."""
@@ -92,7 +99,7 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
             async with AsyncClient(url, token, within) as client:
                 return await getattr(client, verb)(*args, **kwargs)
 
-        return asyncio.run(main())
+        return beside(asyncio.run, main())
 
     return call
 
@@ -148,7 +155,8 @@ def test_a_timeout_names_the_operation_and_what_it_was_about(ask: Any) -> None:
 def test_nobody_there_is_a_timeout_as_well(ask: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(TimeoutError, match=r"get_task of 1 timed out after 0\.2 s: .+"):
+    told = rf"get_task of 1 timed out after 0\.2 s: .+ \(http://127\.0\.0\.1:{port}\)"
+    with pytest.raises(TimeoutError, match=told):
         ask(f"http://127.0.0.1:{port}", "get_task", "1", within=0.2)
 
 
@@ -216,6 +224,17 @@ def test_an_answer_of_something_else_is_told_and_the_token_not_sent_on(ask: Any)
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "page"),
+    [(200, b"<html>Sign in</html>"), (200, b"[]"), (200, b'{"ready": true}'), (404, b"404 page not found")],
+)
+def test_a_page_of_something_else_is_told_with_its_place(ask: Any, status: int, page: bytes) -> None:
+    with serving((status, page)) as (url, _), pytest.raises(AnswerError) as caught:
+        ask(url, "count_tasks")
+    assert not isinstance(caught.value, NotFound)
+    assert caught.value.message == f"This is no answer of Runfolio: is it at {url}?"
+
+
 def test_what_json_cannot_say_is_refused_before_it_is_sent(ask: Any) -> None:
     with serving(written()) as (url, server):
         with pytest.raises(ValueError, match="JSON"):
@@ -253,7 +272,7 @@ def test_without_a_token_or_an_address_it_says_what_to_set(monkeypatch: pytest.M
 def test_an_async_client_may_be_used_in_one_loop_after_another() -> None:
     with serving((200, {"data": {"count": 1}})) as (url, _):
         client = AsyncClient(url, "secret")
-        assert [asyncio.run(client.count_tasks()) for _ in range(2)] == [1, 1]
+        assert [beside(asyncio.run, client.count_tasks()) for _ in range(2)] == [1, 1]
 
 
 # ── The product itself ─────────────────────────────────────────────────────
@@ -365,5 +384,5 @@ def test_the_examples_of_the_page_work(site: str, token: str, monkeypatch: pytes
     monkeypatch.setenv("RUNFOLIO_TOKEN", token)
     names: dict[str, Any] = {}
     for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        exec(code, names)
+        beside(exec, code, names)
     assert Run.objects.filter(kind="task").count() >= 1

@@ -25,21 +25,21 @@ class LeanClient:
 
     def __init__(self, url: str | None, token: str | None, timeout: float) -> None:
         self._timeout = timeout
-        address, secret = place(url, token)
-        parts = urlsplit(address)
+        self._url, secret = place(url, token)
+        parts = urlsplit(self._url)
         self._host, self._port, self._base = parts.hostname or "", parts.port, parts.path
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._headers = {"Authorization": f"Bearer {secret}", "User-Agent": "runfolio-client"}
         self._guard = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
         proxied = parts.scheme in getproxies() and not proxy_bypass(self._host)
-        self._by_proxy = Client(address, secret, timeout) if proxied else None
+        self._by_proxy = Client(self._url, secret, timeout) if proxied else None
 
     def perform(self, asked: Request[T]) -> T:
         """Raises AnswerError and OperationTimeout."""
         if self._by_proxy is not None:
             return self._by_proxy.perform(asked)
-        steps = tries(asked, self._timeout)
+        steps = tries(asked, self._timeout, self._url)
         outcome: Any = None
         while True:
             try:
@@ -82,7 +82,12 @@ class LeanClient:
             if connection.sock is not None:
                 connection.sock.settimeout(step.seconds)
             target = f"{self._base}{asked.path}?{urlencode(asked.query)}"
-            connection.request(asked.method, target, asked.content, {**self._headers, **asked.headers})
+            try:
+                connection.request(asked.method, target, asked.content, {**self._headers, **asked.headers})
+            except (BrokenPipeError, ConnectionResetError):
+                if connection.sock is None:
+                    raise
+                # Who does not read a body to its end may have said why before.
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.headers.items()}
             answer = Answer(response.status, headers, response.read())

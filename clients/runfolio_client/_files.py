@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 NAMESPACE_LENGTH = 500  # characters
 PATH_LENGTH = 1000  # characters
@@ -61,7 +62,7 @@ Stack = list[Held]
 class Files(ABC):
     """The methods of OpenHands' `FileStore`; a store adds the verbs at the end. Threads may share it."""
 
-    def __init__(self, namespace: str, timeout: float) -> None:
+    def __init__(self, namespace: str | UUID, timeout: float) -> None:
         self.namespace = _checked_namespace(namespace)
         self.timeout = timeout
         self._of_thread = threading.local()
@@ -69,9 +70,9 @@ class Files(ABC):
     def write(self, path: str, contents: str | bytes) -> None:
         """Replaces the file at once; when this returns, it is committed. Bytes must be UTF-8."""
         at = normal(path)
-        body = contents.encode() if isinstance(contents, str) else contents
-        if isinstance(contents, bytes):
-            contents.decode()
+        body = contents.encode() if isinstance(contents, str) else bytes(memoryview(contents))
+        if not isinstance(contents, str):
+            body.decode()
         if at == "":
             raise IsADirectoryError(path)
         held = self._held()
@@ -246,7 +247,9 @@ def _escapes(path: str) -> bool:
     return False
 
 
-def _checked_namespace(namespace: str) -> str:
+def _checked_namespace(namespace: str | UUID) -> str:
+    if isinstance(namespace, UUID):
+        return str(namespace)
     if not isinstance(namespace, str) or not 0 < len(namespace) <= NAMESPACE_LENGTH or "\x00" in namespace:
         raise ValueError(
             f"the namespace {str(namespace)[:60]!r} cannot be used: give 1 to {NAMESPACE_LENGTH} characters "

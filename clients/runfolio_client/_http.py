@@ -27,6 +27,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 LONGEST_TRY = 30.0  # seconds; after that a try is given up and another one made, if there is time
 MOST_BREAKS = 3  # in a row, of connections that were there, before we ask whether Runfolio is
 BREAKS = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+ELSEWHERE = "not_runfolio"  # the code of an answer that something else gave, such as a proxy
 BUSY = {429, 502, 503, 504}  # worth another try: nothing was done
 
 
@@ -88,8 +89,8 @@ class Sleep:
 Steps = Generator[Send | Sleep, Any, T]
 
 
-def tries(request: Request[T], timeout: float) -> Steps[T]:
-    """The steps of one call that may take `timeout` seconds in all, waits between tries included.
+def tries(request: Request[T], timeout: float, url: str) -> Steps[T]:
+    """The steps of one call to `url` that may take `timeout` seconds in all, waits between tries included.
 
     Lost connections, 429, 502, 503 and 504 are tried again, after the Retry-After that came with them.
     Raises AnswerError for any other answer that is no success, OperationTimeout, and BrokenOff.
@@ -99,15 +100,15 @@ def tries(request: Request[T], timeout: float) -> Steps[T]:
         left = ends - time.monotonic()
         outcome = yield Send(request, min(max(left, 0.05), LONGEST_TRY))
         if isinstance(outcome, Answer) and outcome.status not in BUSY:
-            return request.read(_checked(request, outcome))
+            return _read(request, outcome, url)
         breaks = breaks + 1 if isinstance(outcome, BREAKS) else 0
         if breaks >= MOST_BREAKS and (yield from _answers()):
             raise BrokenOff(f"{request} broke off {breaks} times: is it too large for Runfolio?")
         wait = max(pause, _retry_after(outcome))
         if time.monotonic() + wait >= ends:
-            raise _given_up(request, timeout, outcome)
+            raise _given_up(request, timeout, outcome, url)
         if wait > 1:
-            log.warning("%s waits for Runfolio: %s", request, _reason(outcome))
+            log.warning("%s waits for Runfolio: %s", request, _reason(outcome, url))
         yield Sleep(wait)
     raise AssertionError("pauses do not end")
 
@@ -175,28 +176,35 @@ def _retry_after(outcome: Any) -> float:
         return 0.0
 
 
-def _given_up(request: Request[Any], timeout: float, outcome: Any) -> Exception:
-    error = OperationTimeout(f"{request} timed out after {timeout:g} s: {_reason(outcome)}")
+def _given_up(request: Request[Any], timeout: float, outcome: Any, url: str) -> Exception:
+    error = OperationTimeout(f"{request} timed out after {timeout:g} s: {_reason(outcome, url)}")
     error.__cause__ = outcome if isinstance(outcome, Exception) else None
     return error
 
 
-def _reason(outcome: Any) -> str:
+def _reason(outcome: Any, url: str) -> str:
     if isinstance(outcome, Answer):
         return f"Runfolio answers {outcome.status}"
-    return str(outcome) or type(outcome).__name__
+    return f"{str(outcome) or type(outcome).__name__} ({url})"
 
 
-def _checked(request: Request[Any], answer: Answer) -> Answer:
+def _read(request: Request[T], answer: Answer, url: str) -> T:
     if 200 <= answer.status < 300:
-        return answer
-    code, message, field_, request_id = _said(answer)
-    kind = NotFound if answer.status == 404 else AnswerError
+        try:
+            return request.read(answer)
+        except (ValueError, KeyError, TypeError) as error:  # a page to sign in at, say
+            raise _refusal(request, answer, url) from error
+    raise _refusal(request, answer, url)
+
+
+def _refusal(request: Request[Any], answer: Answer, url: str) -> AnswerError:
+    code, message, field_, request_id = _said(answer, url)
+    kind = NotFound if answer.status == 404 and code != ELSEWHERE else AnswerError
     request_id = request_id or answer.headers.get("x-request-id")
-    raise kind(str(request), answer.status, code, message, field_, request_id)
+    return kind(str(request), answer.status, code, message, field_, request_id)
 
 
-def _said(answer: Answer) -> tuple[str, str, str | None, str | None]:
+def _said(answer: Answer, url: str) -> tuple[str, str, str | None, str | None]:
     """Code, sentence, field and request id, in either of the shapes that Runfolio's paths have."""
     try:
         body = answer.json()
@@ -207,8 +215,8 @@ def _said(answer: Answer) -> tuple[str, str, str | None, str | None]:
     except (ValueError, AttributeError, KeyError, TypeError):
         place = answer.headers.get("location")
         return (
-            "error",
-            f"This is no answer of Runfolio{f', it leads to {place}' if place else ''}",
+            ELSEWHERE,
+            f"This is no answer of Runfolio{f', it leads to {place}' if place else ''}: is it at {url}?",
             None,
             None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import posixpath
 import random
@@ -26,7 +27,8 @@ Work = Callable[[str, UUID], object]  # with the path and key of a lease
 
 LEASE = 1.5  # seconds: as long as a holder that died keeps others waiting
 RENEW = 0.5  # seconds
-_GRACE = 0.01  # seconds: for so long a lock is there for the next who asks in this process
+_GRACE = 0.03  # seconds: for so long a lock is there for the next who asks in this process
+_TICK = 0.01  # seconds
 _TURN = 0.05  # seconds; after them others have theirs
 _open: WeakSet[HttpFiles] = WeakSet()
 _PAUSES = (0.005, 0.01, 0.02, 0.05)  # seconds between asking for a lock; the last one stays
@@ -35,7 +37,7 @@ _PAUSES = (0.005, 0.01, 0.02, 0.05)  # seconds between asking for a lock; the la
 class HttpFiles(Files):
     """Files of a namespace behind the API; see `openhands.HTTPFileStore`."""
 
-    def __init__(self, url: str | None, token: str | None, namespace: str, *, timeout: float) -> None:
+    def __init__(self, url: str | None, token: str | None, namespace: str | UUID, *, timeout: float) -> None:
         super().__init__(namespace, timeout)
         self._address = url, token
         self._pid = os.getpid()
@@ -214,7 +216,7 @@ class Keeper:
         while (due := self._due()) is not None:
             for work, at, key in due:
                 _quietly(work, at, key)
-            time.sleep(_GRACE)
+            time.sleep(_TICK)
 
     def _due(self) -> list[tuple[Work, str, UUID]] | None:
         """What is to be done now; None, for good, where there are no leases any more."""
@@ -224,12 +226,24 @@ class Keeper:
                 self._thread = None
                 return None
             renewed = [(at, key) for key, (at, due) in self._held.items() if due <= now]
-            given_back = [(at, lease.key) for at, (lease, due) in self._left.items() if due <= now]
+            given_back = [(at, lease) for at, (lease, due) in self._left.items() if due <= now]
             for at, key in renewed:
                 self._held[key] = at, now + RENEW
-            for at, _ in given_back:
-                del self._left[at]
-        return [*((self._renew, *one) for one in renewed), *((self._release, *one) for one in given_back)]
+            for at, lease in given_back:
+                self._left[at] = replace(lease, marks=None), math.inf
+        return [
+            *((self._renew, at, key) for at, key in renewed),
+            *((self._give_back, at, lease.key) for at, lease in given_back),
+        ]
+
+    def _give_back(self, at: str, key: UUID) -> None:
+        """Until that is done, who asks for the lock passes it on: their request may be there first."""
+        try:
+            self._release(at, key)
+        finally:
+            with self._guard:
+                if at in self._left and self._left[at][0].key == key:
+                    del self._left[at]
 
 
 def _quietly(work: Work, at: str, key: UUID) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -51,7 +52,7 @@ class PostgresFiles(Files):
     """Files of a namespace in the tables of Runfolio; see `openhands.PostgreSQLFileStore`."""
 
     def __init__(
-        self, dsn: str, namespace: str, *, owner: str | None, schema: str | None, timeout: float
+        self, dsn: str, namespace: str | UUID, *, owner: str | None, schema: str | None, timeout: float
     ) -> None:
         super().__init__(namespace, timeout)
         self._dsn = _as_libpq(dsn)

@@ -8,6 +8,8 @@ survive an exception there.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -24,10 +26,13 @@ from runfolio_client._http import place
 from runfolio_client.client import AsyncClient, Page, Verbs, Written
 from runfolio_client.errors import AnswerError, NotFound
 
+log = logging.getLogger("runfolio_client")
+
 Listed = Callable[..., Coroutine[Any, Any, Page[Any]]]
 
 _FINAL = {"completed", "failed", "canceled", "rejected"}
 _PAGE = 100  # tasks asked for at once where all are wanted
+_REFUSED = 5.0  # seconds until an update that Runfolio refused for the moment is sent again
 _IDS = ("task_id", "context_id", "message_id", "artifact_id", "id")
 
 
@@ -69,8 +74,10 @@ class RunfolioStorage(Storage[dict[str, Any]]):
         self._configs_of_no_task: dict[UUID, dict[str, Any]] = {}
 
     async def connect(self) -> None:
-        """Raises OperationTimeout where Runfolio cannot be reached, AnswerError for a bad token."""
+        """Raises OperationTimeout where Runfolio cannot be reached, AnswerError for a token that is bad or
+        may not both read and write."""
         await self._client.count_tasks()
+        await self._client.push_configs()  # as they are secret, only for those who write
 
     # ── Tasks ──────────────────────────────────────────────────────────────
     async def load_task(self, task_id: Any, history_length: int | None = None) -> Any:
@@ -116,8 +123,9 @@ class RunfolioStorage(Storage[dict[str, Any]]):
     ) -> Any:
         """Appends, and moves the task to `state`; a task that has ended or was cleared stays as it is.
 
-        Waits for Runfolio for as long as it takes, because an exception would end the agent's worker. Raises
-        KeyError for a task that never was, TypeError for what is no message.
+        Waits for Runfolio for as long as it takes, because a second exception in a row would end the agent's
+        worker. Raises KeyError for a task that never was, TypeError for what is no message, AnswerError for
+        what Runfolio does not take.
 
         Where somebody asked to cancel the task, this acknowledges it: Bindu cannot interrupt a handler, but
         what it still says then is no longer the task's state.
@@ -143,7 +151,14 @@ class RunfolioStorage(Storage[dict[str, Any]]):
             metadata=metadata,
         )
         with _missing(KeyError, f"Task {task_id} not found"):
-            return await self._client.perform(describe, timeout=math.inf)
+            while True:
+                try:
+                    return await self._client.perform(describe, timeout=math.inf)
+                except AnswerError as error:
+                    if not _may_pass(error, says_more=bool(artifacts or messages or metadata)):
+                        raise
+                    log.warning("%s; it is sent again in %g s", error, _REFUSED)
+                    await asyncio.sleep(_REFUSED)
 
     async def update_task_state_if(self, task_id: Any, from_state: Any, to_state: Any) -> bool:
         """Moves the task if it is in `from_state`, and whether it was: of several at once one wins."""
@@ -274,6 +289,16 @@ class RunfolioStorage(Storage[dict[str, Any]]):
     async def load_all_webhook_configs(self) -> dict[UUID, Any]:
         kept = await self._client.push_configs()
         return self._configs_of_no_task | {UUID(task_id): _config(kept[task_id]) for task_id in kept}
+
+
+def _may_pass(error: AnswerError, says_more: bool) -> bool:
+    """Whether a refusal is about the moment: the token, a proxy's own page, a server that fails on a state.
+
+    One that fails on what was said besides may always do so; Bindu then ends the task as failed.
+    """
+    if isinstance(error, NotFound):
+        return False
+    return error.status < 400 or error.status in (401, 403, 404) or (error.status >= 500 and not says_more)
 
 
 # ── What is sent ───────────────────────────────────────────────────────────

@@ -174,7 +174,7 @@ class Verbs:
         while True:
             left = ends - time.monotonic()
             asked = _get("wait_for_run", run_id, f"/api/runs/{segment(run_id)}")
-            run: Run = yield from tries(asked, min(self.timeout, max(left, 1.0)))
+            run: Run = yield from tries(asked, min(self.timeout, max(left, 1.0)), self.url)
             if run["status"] in FINAL_STATUSES:
                 return run
             if left <= 0:
@@ -411,7 +411,7 @@ class Client(Verbs):
 
     def perform(self, asked: Request[T] | Steps[T], timeout: float | None = None) -> T:
         """Does what a verb describes, a single request in `timeout` seconds instead of the client's own."""
-        steps = _steps(asked, self.timeout if timeout is None else timeout)
+        steps = _steps(asked, self.timeout if timeout is None else timeout, self.url)
         outcome: Answer | httpx2.TransportError | None = None
         while True:
             try:
@@ -452,7 +452,7 @@ class AsyncClient(Verbs):
 
     async def perform(self, asked: Request[T] | Steps[T], timeout: float | None = None) -> T:
         """Does what a verb describes, a single request in `timeout` seconds instead of the client's own."""
-        steps = _steps(asked, self.timeout if timeout is None else timeout)
+        steps = _steps(asked, self.timeout if timeout is None else timeout, self.url)
         outcome: Answer | httpx2.TransportError | None = None
         while True:
             try:
@@ -586,8 +586,8 @@ def _lines(answer: Answer) -> list[dict[str, Any]]:
 
 
 # ── Sending ────────────────────────────────────────────────────────────────
-def _steps(asked: Request[T] | Steps[T], timeout: float) -> Steps[T]:
-    return tries(asked, timeout) if isinstance(asked, Request) else asked
+def _steps(asked: Request[T] | Steps[T], timeout: float, url: str) -> Steps[T]:
+    return tries(asked, timeout, url) if isinstance(asked, Request) else asked
 
 
 def _arguments(step: Send) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class PostgreSQLFileStore(PostgresFiles, FileStore):
     def __init__(
         self,
         dsn: str,
-        namespace: str,
+        namespace: str | UUID,
         *,
         owner: str | None = None,
         schema: str | None = None,
@@ -58,7 +58,9 @@ class HTTPFileStore(HttpFiles, FileStore):
     Without `url` and `token` the variables RUNFOLIO_URL and RUNFOLIO_TOKEN say where and who.
     """
 
-    def __init__(self, url: str | None, token: str | None, namespace: str, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str | None, token: str | None, namespace: str | UUID, *, timeout: float = 30.0
+    ) -> None:
         super().__init__(url, token, namespace, timeout=timeout)
 
     def in_namespace(self, namespace: str) -> HTTPFileStore:

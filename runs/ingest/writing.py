@@ -13,7 +13,7 @@ from psycopg import Copy
 
 from runs.ingest.telling import Told
 from runs.models import Owner, Run, Status
-from runs.models.search import MARK, OF_RUN, Doc, known_terms, run_doc
+from runs.models.search import MARK, OF_RUN, Doc, known_terms, run_doc, terms_of
 from runs.models.span import SOURCE
 
 
@@ -125,14 +125,14 @@ _EVENTS = """
 def _write_docs(owner: Owner, block: int, runs: Sequence[NewRun]) -> None:
     """Made as they are written, so that PostgreSQL is at one while we are at the next."""
     mark = f"{block}:"
-    terms: set[int] = set()
+    found: set[str] = set()
     with copying(_DOCS) as copy:
         for run in runs:
             pk = run.pk.hex
             for seq, doc in enumerate([run.doc, *(event.doc for event in run.told.events)], OF_RUN):
                 copy.write_row((pk, seq, doc.words.replace(MARK, mark), doc.whole))
-                terms |= doc.terms
-    known_terms.add(owner.pk, block, terms)
+                found.update(doc.found)
+    known_terms.add(owner.pk, block, terms_of(found))
 
 
 _DOCS = "COPY search_doc (run_id, seq, words, whole) FROM STDIN"

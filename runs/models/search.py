@@ -10,7 +10,7 @@ import re
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -87,13 +87,17 @@ class SearchTerm(models.Model):
         return f"{self.term} in {self.block}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long
 class Doc:
-    """A document ready to be written: a tsvector with MARK for the block, and the terms of its block."""
+    """A document ready to be written: a tsvector with MARK for the block, and what is found in it."""
 
     words: str
-    terms: frozenset[int]
+    found: Collection[str]
     whole: bool
+
+    @property
+    def terms(self) -> frozenset[int]:
+        return terms_of(self.found)
 
 
 def doc_of(found: Found) -> Doc:
@@ -102,7 +106,12 @@ def doc_of(found: Found) -> Doc:
         f"'{MARK}{word}':{places[0]}" if len(places) == 1 else _lexeme(word, places)
         for word, places in found.positions.items()
     ]
-    return Doc(" ".join(lexemes), frozenset(map(term_of, _terms(found.positions))), whole)
+    return Doc(" ".join(lexemes), found.positions.keys(), whole)
+
+
+def terms_of(found: Collection[str]) -> frozenset[int]:
+    """What a block keeps of the words and signs in it."""
+    return frozenset(map(term_of, _terms(found)))
 
 
 @lru_cache(2**16)
@@ -296,7 +305,7 @@ class _KnownTerms:
         database = _database()
         transaction.on_commit(lambda: self._keep(database, run_id, block, terms))
 
-    def add(self, owner_id: int, block: int, terms: set[int]) -> None:
+    def add(self, owner_id: int, block: int, terms: Set[int]) -> None:
         """Writes those of `terms` that the block may not have yet: for many runs of one block at once."""
         database = _database()
         with self._lock:

@@ -564,6 +564,8 @@ def histories(
     """The messages of these runs as JSON texts, oldest first: the last `length` of each, or all; none that
     came after the event `until`."""
     found: dict[UUID, list[str]] = defaultdict(list)
+    if not runs:
+        return found
     limits = {"runs": list(runs), "length": length or None, "until": until}
     with connection.cursor() as cursor:
         cursor.execute(_LAST_MESSAGES if length else _MESSAGES, limits)
@@ -590,6 +592,8 @@ _LAST_MESSAGES = """
 def artifacts_of(runs: Sequence[UUID]) -> dict[UUID, list[str]]:
     """The artifacts of these runs as JSON texts, in the order in which they came."""
     found: dict[UUID, list[str]] = defaultdict(list)
+    if not runs:
+        return found
     with connection.cursor() as cursor:
         cursor.execute(_ARTIFACTS, {"runs": list(runs)})
         for run_id, text in cursor.fetchall():

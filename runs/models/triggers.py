@@ -484,10 +484,15 @@ def note_new_runs(*columns: str) -> pgtrigger.Trigger:
             ) AS keys"""
     noted = [
         *(
-            _choice("owner_id", column, column, f"(SELECT * FROM added WHERE {column} <> '') AS added")
+            _choice(
+                "added.owner_id",
+                column,
+                f"added.{column}",
+                f"(SELECT * FROM added WHERE {column} <> '') AS added",
+            )
             for column in columns
         ),
-        _choice("owner_id", "metadata", "key", keys),
+        _choice("added.owner_id", "metadata", "key", keys),
     ]
     return pgtrigger.Trigger(
         name="note_new_runs",

@@ -5,7 +5,7 @@ responses' items, Google's `{"role", "parts": [{"text"}, ...]}`, LangChain's thr
 message, and `["user", "text"]`. Nothing in here raises; what cannot be used is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ _SPEAKERS = frozenset({*_ROLES, "user", "assistant", "system", "tool"})
 _ITEM_ROLES = {"function_call": "assistant", "reasoning": "assistant", "function_call_output": "tool"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
     role: str
     parts: tuple[Part, ...]
@@ -85,11 +85,11 @@ def google_message(content: Any, role: str = "user") -> list[Message]:
 
 def text_of(messages: Iterable[Message]) -> str:
     """Everything said in the messages, without reasoning, tool calls and tool results."""
-    return "".join(part.data for part in _parts(messages, "text"))
+    return "".join([part.data for part in _parts(messages, "text")])
 
 
 def has_text(message: Message) -> bool:
-    return any(part.kind == "text" for part in message.parts)
+    return "text" in [part.kind for part in message.parts]
 
 
 def calls_in(messages: Iterable[Message]) -> list[Part]:
@@ -97,7 +97,7 @@ def calls_in(messages: Iterable[Message]) -> list[Part]:
 
 
 def responses_in(messages: Iterable[Message]) -> list[Part]:
-    return list(_parts(messages, "tool_response"))
+    return _parts(messages, "tool_response")
 
 
 def system_in(messages: Iterable[Message]) -> list[Part]:
@@ -132,8 +132,8 @@ def ends_with_tool_response(messages: Sequence[Message]) -> bool:
     return last.role == "tool" or only_responses
 
 
-def _parts(messages: Iterable[Message], kind: str) -> Iterator[Part]:
-    return (part for message in messages for part in message.parts if part.kind == kind)
+def _parts(messages: Iterable[Message], kind: str) -> list[Part]:
+    return [part for message in messages for part in message.parts if part.kind == kind]
 
 
 def _as_object(raw: Any) -> Mapping[str, Any]:

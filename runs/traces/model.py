@@ -2,6 +2,9 @@
 
 Span, Trace and their parts are OTLP's words. Turn, Step and Group are ours: a turn is one exchange
 with the user, a group is what one evaluation judges (one trace, or the traces of one conversation).
+
+Nobody changes them once they are made. What there is many of is not frozen all the same: that takes three
+times as long to make.
 """
 
 from collections.abc import Mapping
@@ -41,7 +44,7 @@ class LogRecord:
     resource: Attributes = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Span:
     """One span. Times are nanoseconds since 1970, 0 when unknown; `end` may lie before `start`."""
 
@@ -103,7 +106,7 @@ class ToolResponse:
     is_error: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """One entry of a turn's transcript.
 
@@ -128,7 +131,7 @@ class Step:
     output_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Turn:
     """One exchange with the user: the question, what the agent did, its last answer.
 

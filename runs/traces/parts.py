@@ -25,7 +25,7 @@ _RESULTS = ("response", "result", "output", "content")
 _VALUE_TYPES = frozenset({"text", "json", "content", "error-text", "error-json"})  # the AI SDK's outputs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """A piece of a message. `data` is the text, the call's arguments or the tool's response.
 

@@ -18,7 +18,7 @@ from runs.traces.values import as_text
 FAILED_BY_RESULT = "its result says that it failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ModelCall:
     """One call of a model. Times are nanoseconds since 1970."""
 
@@ -85,6 +85,8 @@ def complete_from_messages(
 def _told_by(calls: Sequence[ModelCall], warnings: list[str]) -> list[ToolUse]:
     """The tool uses that the messages tell of, in the order in which the model asked for them."""
     asked = [(index, call, part) for index, call in enumerate(calls) for part in calls_in(call.outputs)]
+    if not asked:
+        return []
     responses = _Responses(calls, known_ids={part.call_id for _, _, part in asked if part.call_id})
     uses = []
     for index, call, part in asked:
@@ -153,6 +155,8 @@ def _later(queue: deque[tuple[int, int, Part]], call_index: int) -> deque[tuple[
 def _claims(span_uses: Sequence[ToolUse], told: Sequence[ToolUse]) -> dict[int, int]:
     """Which told use is which span's: by call id, else by name and arguments, else the next of its name."""
     claims: dict[int, int] = {}
+    if not told:
+        return claims
     claimed: set[int] = set()
     keys: tuple[Callable[[ToolUse], str | None], ...] = (
         lambda use: use.call_id,

@@ -185,24 +185,24 @@ def _draft(nodes: dict[str, _Node], members: Sequence[_Node]) -> Draft:
         trace_id=anchor.span.trace_id,
         span_id=anchor.span.span_id,
         has_agent=anchor.kind in _AGENTIC,
-        agent_name=anchor.agent_name or _first(call.agent_name for call in calls) or "",
-        conversation_id=_first(member.view.conversation_id for member in members) or "",
-        user=_first(member.view.user for member in members) or "",
+        agent_name=anchor.agent_name or _first([call.agent_name for call in calls]) or "",
+        conversation_id=_first([member.view.conversation_id for member in members]) or "",
+        user=_first([member.view.user for member in members]) or "",
         question=_question(anchor, calls),
         answer=_answer(anchor, calls),
         calls=calls,
         span_tools=_tool_uses(nodes, members),
         usage=None if any(call.usage for call in calls) else anchor.usage,
         error=_error(anchor),
-        start=min(member.view.span.start for member in members),
-        end=max(member.view.span.end for member in members),
+        start=min([member.view.span.start for member in members]),
+        end=max([member.view.span.end for member in members]),
     )
 
 
 def _question(anchor: View, calls: Sequence[ModelCall]) -> str | None:
     if anchor.inputs:
         return text_of(last_question(anchor.inputs) or anchor.inputs)
-    asked = text_of(last_question(_first(call.inputs for call in calls) or []))
+    asked = text_of(last_question(_first([call.inputs for call in calls]) or []))
     return asked or text_of(last_question(anchor.heard)) or None
 
 
@@ -223,7 +223,7 @@ def _error(view: View) -> str | None:
 
 
 def _first[T](values: Iterable[T]) -> T | None:
-    return next((value for value in values if value), None)
+    return next(filter(None, values), None)
 
 
 # Model calls
@@ -260,18 +260,20 @@ def _model_call(chain: Sequence[_Node]) -> ModelCall:
     return ModelCall(
         span_id=chain[0].span_id,
         agent_name=_first([chain[0].speaker, *(view.agent_name for view in views)]) or "",
-        model=_first(view.request_model for view in views) or _first(v.response_model for v in views) or "",
+        model=_first([view.request_model for view in views])
+        or _first([v.response_model for v in views])
+        or "",
         # The framework's account before the client's, which may tell more of it: a summary has agentevals'
         # figures, and it counts so (CONTRACTS 1.3).
-        usage=_first(view.usage for view in reversed(views)),
-        system=_first(view.system for view in views) or [],
-        inputs=_first(view.inputs for view in views) or [],
-        outputs=_first(view.outputs for view in views) or [],
+        usage=_first([view.usage for view in reversed(views)]),
+        system=_first([view.system for view in views]) or [],
+        inputs=_first([view.inputs for view in views]) or [],
+        outputs=_first([view.outputs for view in views]) or [],
         delegated=chain[0].under_tool,
-        error=_first(_error(view) or (view.exception if view.model_failed else None) for view in views),
-        finish=_first(view.finish for view in views) or "",
-        start=min(view.span.start for view in views),
-        end=max(view.span.end for view in views),
+        error=_first([_error(view) or (view.exception if view.model_failed else None) for view in views]),
+        finish=_first([view.finish for view in views]) or "",
+        start=min([view.span.start for view in views]),
+        end=max([view.span.end for view in views]),
     )
 
 
@@ -309,11 +311,11 @@ def _same_use(outer: View, inner: View) -> bool:
 def _tool_use(views: Sequence[View], agent_name: str) -> ToolUse:
     span = views[0].span
     return ToolUse(
-        name=_first(view.tool_name for view in views) or _name_in(span.name),
-        call_id=_first(view.tool_call_id for view in views),
+        name=_first([view.tool_name for view in views]) or _name_in(span.name),
+        call_id=_first([view.tool_call_id for view in views]),
         arguments=_present(view.tool_arguments for view in views),
         result=_present(view.tool_result for view in views),
-        error=_first(_error(view) for view in views) or _told_error(views),
+        error=_first([_error(view) for view in views]) or _told_error(views),
         agent_name=agent_name,
         span_id=span.span_id,
         start=span.start,

@@ -7,8 +7,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from runs.traces.model import Json
 
@@ -20,6 +22,7 @@ MAX_LITERAL = 10_000  # characters of Python's notation
 
 _TOO_DEEP = "(nested too deeply to be read)"
 _HEX = re.compile("[0-9a-f]+")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def integer(value: Any, largest: int = MAX_TIME) -> int | None:
@@ -64,7 +67,7 @@ def json_value(value: Any) -> Json:
     if not isinstance(value, str):
         return value
     try:
-        parsed = _DECODER.decode(value)
+        parsed = _parsed(value)
     except (ValueError, RecursionError):
         return None
     may_be_deep = value.count("[") + value.count("{") > MAX_DEPTH
@@ -120,10 +123,9 @@ def moment(nanoseconds: int) -> datetime | None:
     """The point in time, in UTC; None for 0 and for times beyond the year 9999."""
     if nanoseconds <= 0:
         return None
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
     try:
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    except (ValueError, OverflowError, OSError):
+        return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    except OverflowError:
         return None
 
 
@@ -139,7 +141,15 @@ def items(value: Any) -> list[Any]:
 
 def mapping(value: Any) -> Mapping[str, Any]:
     """`value` when it is an object, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
+
+
+def _parsed(text: str) -> Json:
+    """msgspec is quick; what it refuses (lone surrogates, say) the standard library may still read."""
+    try:
+        return _QUICK.decode(text)
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        return _DECODER.decode(text)
 
 
 def _number(value: Any) -> int | None:
@@ -181,6 +191,7 @@ def _finite(text: str) -> float:
     return number
 
 
+_QUICK = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 

@@ -34,7 +34,13 @@ def start(committed_db: dict[str, str], source: Database) -> Iterator[Any]:
     def begin(*options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "manage.py", "import", "--skip-checks", "bindu", source.url, *options]
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **committed_db}, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env={**os.environ, **committed_db},
+            stdout=subprocess.PIPE,
+            text=True,
+            # As a terminal gives it: tests that run in the background have Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         processes.append(process)
         return process

@@ -52,6 +52,7 @@ def _web() -> list[str]:
     host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
     return [
         *(sys.executable, "-m", "gunicorn", "project.wsgi"),
+        *("--config", str(settings.BASE_DIR / "gunicorn.conf.py")),
         *("--pythonpath", str(settings.BASE_DIR)),
         *("--bind", f"{host}:{settings.PORT}"),
         *(("--bind", f"{host}:{settings.OTLP_PORT}") if settings.OTLP_PORT else ()),

@@ -16,6 +16,7 @@ span's name, except for ADK's two spans that have no operation name.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from runs.traces.dialects import (
@@ -85,7 +86,29 @@ _OF_A_DIALECT = re.compile(
     r"|(?:events|all_messages_events|tool_arguments|tool_response)$)",
     re.MULTILINE,
 )
+_NOTHING: tuple[Any, ...] = (None, "", [])
+_USUAL = 100  # attributes of a span, of 50 characters: what has more is not kept in mind
 _CALL_PREFIXES = ("gen_ai.usage.", "gen_ai.prompt.", "gen_ai.completion.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the names of a span's attributes say: which are `own` to `_READ`, with how these are read, and
+    which are `older`."""
+
+    own: dict[str, Callable[[Any], Any]]
+    older: tuple[str, ...]
+    of_a_dialect: bool
+
+
+@lru_cache(1024)
+def _names_in(found: tuple[str, ...]) -> _Names:
+    """Kept, since programs have few kinds of spans, with the same names each."""
+    return _Names(
+        own={name: _READ[name] for name in found if name in _READ},
+        older=tuple(name for name in found if name in _OLDER_NAMES),
+        of_a_dialect=_OF_A_DIALECT.search("\n".join(found)) is not None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +160,7 @@ class View:
 def view_of(span: Span, logs: Sequence[LogRecord] = ()) -> View:
     """Read a span together with the log records that belong to it."""
     own = span.attributes
-    sources = [source for source in _sources(span, logs) if source]
-    asked_for = _READ.keys() & set().union(*sources)  # of all that could be said, what somebody says
-    said = {key: _first(sources, key, _READ[key]) for key in asked_for}
+    said = _said(span, logs)
     inputs, outputs = said.get(INPUT) or [], said.get(OUTPUT) or []
     inputs = adk.as_spoken(inputs) if inputs and adk.is_adk(span) else inputs
     kind = _kind(span, said.get(KIND))
@@ -150,7 +171,7 @@ def view_of(span: Span, logs: Sequence[LogRecord] = ()) -> View:
         conversation_id=scalar_text(own.get(CONVERSATION_ID)),
         user=said.get(USER) or "",
         error_type=scalar_text(own.get("error.type")),
-        exception=_exception(span, logs),
+        exception=_exception(span, logs) if span.events or logs else "",
         model_failed=events.has_event(span, logs, events.EXCEPTION_EVENTS[0]),
         request_model=said.get(REQUEST_MODEL) or "",
         response_model=said.get(RESPONSE_MODEL) or "",
@@ -163,29 +184,42 @@ def view_of(span: Span, logs: Sequence[LogRecord] = ()) -> View:
         usage=_usage(said),
         tool_name=said.get(TOOL_NAME) or "",
         tool_call_id=said.get(TOOL_CALL_ID) or "",
-        tool_arguments=_tool_value(kind, said.get(TOOL_ARGUMENTS), calls_in(inputs)),
+        tool_arguments=_tool_value(kind, said.get(TOOL_ARGUMENTS), calls_in, inputs),
         tool_input=said.get(TOOL_INPUT),
-        tool_result=_tool_value(kind, said.get(TOOL_RESULT), responses_in(outputs)),
+        tool_result=_tool_value(kind, said.get(TOOL_RESULT), responses_in, outputs),
         tool_failed=said.get(TOOL_FAILED) is True,
     )
+
+
+def _said(span: Span, logs: Sequence[LogRecord]) -> dict[str, Any]:
+    """Of all that could be said, what the span says."""
+    found = tuple(span.attributes)
+    usual = len(found) <= _USUAL and sum(map(len, found)) <= _USUAL * 50
+    names = _names_in(found) if usual else _names_in.__wrapped__(found)
+    sources = [source for source in _sources(span, logs, names) if source]
+    if len(sources) == 1 and sources[0] is span.attributes:
+        read = {key: read(sources[0][key]) for key, read in names.own.items()}
+        return {key: value for key, value in read.items() if value not in _NOTHING}
+    asked_for = _READ.keys() & set().union(*sources)
+    return {key: _first(sources, key, _READ[key]) for key in asked_for}
 
 
 def _first(sources: Sequence[Source], key: str, read: Callable[[Any], Any]) -> Any:
     """What the first source with an answer says of `key`; None when none has one."""
     for source in sources:
         value = source.get(key)
-        if value is not None and (found := read(value)) is not None and found != "" and found != []:
+        if value is not None and (found := read(value)) not in _NOTHING:
             return found
     return None
 
 
-def _sources(span: Span, logs: Sequence[LogRecord]) -> Iterator[Source]:
+def _sources(span: Span, logs: Sequence[LogRecord], names: _Names) -> Iterator[Source]:
     yield openllmetry.unpacked(span)
     yield span.attributes
-    yield {_OLDER_NAMES[key]: value for key, value in span.attributes.items() if key in _OLDER_NAMES}
+    yield {_OLDER_NAMES[key]: span.attributes[key] for key in names.older}
     if span.events or logs:
         yield from events.sources(span, logs)
-    if span.scope != adk.SCOPE and not _OF_A_DIALECT.search("\n".join(span.attributes)):
+    if span.scope != adk.SCOPE and not names.of_a_dialect:
         return
     for dialect in (adk, openllmetry, openinference, ai_sdk, pydantic_ai, langsmith):
         yield from dialect.sources(span)
@@ -230,9 +264,14 @@ def _specified(value: Any) -> str:
     return "" if text == _TOOL_PLACEHOLDER else text
 
 
-def _tool_value(kind: Kind, found: Json, parts: Sequence[Part]) -> Json:
+def _tool_value(
+    kind: Kind, found: Json, parts_in: Callable[[list[Message]], list[Part]], messages: list[Message]
+) -> Json:
     """Arguments or result: as an attribute, or as the one part of a tool span's messages."""
-    return parts[0].data if found is None and kind == "tool" and len(parts) == 1 else found
+    if found is not None or kind != "tool":
+        return found
+    parts = parts_in(messages)
+    return parts[0].data if len(parts) == 1 else None
 
 
 def _exception(span: Span, logs: Sequence[LogRecord]) -> str:

@@ -25,6 +25,7 @@ from runs.traces.parts import Part, google_parts, text_part
 from runs.traces.values import items, json_or_text, json_value, mapping
 
 SCOPE = _ADK = "gcp.vertex.agent"
+_PREFIX = f"{_ADK}."
 _KINDS: dict[str, Kind] = {"call_llm": "model", "invocation": "workflow"}  # spans without an operation name
 _USAGE = {
     "prompt_token_count": INPUT_TOKENS,
@@ -36,7 +37,7 @@ _TOOL_PLACEHOLDER = "<not specified>"
 
 
 def is_adk(span: Span) -> bool:
-    return span.scope == _ADK or any(key.startswith(f"{_ADK}.") for key in span.attributes)
+    return span.scope == _ADK or any(key.startswith(_PREFIX) for key in span.attributes)
 
 
 def sources(span: Span) -> Iterator[Source]:

@@ -13,7 +13,11 @@ from uuid import UUID, uuid4
 from bindu.server.storage.base import OwnershipError
 from bindu.server.storage.memory_storage import InMemoryStorage
 
+import runfolio_client.bindu
+from runfolio_client import AnswerError
 from runfolio_client.bindu import RunfolioStorage
+
+runfolio_client.bindu._REFUSED = 0.01
 
 
 def message(task_id=None, context_id=None, text="hello", **more):
@@ -245,6 +249,44 @@ async def test_an_update_of_a_cleared_task_is_quiet(storage):
     after = await storage.update_task(task["id"], "completed", new_messages=[message(text="late")])
     assert after["id"] == task["id"]
     assert await storage.load_task(task["id"]) is None
+
+
+@ours
+async def test_a_state_is_written_however_often_runfolio_refuses(storage):
+    """Bindu's worker says `failed` after an exception, and another one is its end."""
+    task = await submitted(storage)
+    refusing(storage, 500, 401, 200, 503)
+    assert (await storage.update_task(task["id"], "failed"))["status"]["state"] == "failed"
+
+
+@ours
+async def test_an_answer_waits_until_token_and_proxy_are_good_again(storage):
+    task = await submitted(storage)
+    refusing(storage, 401, 403, 404, 200)
+    after = await storage.update_task(task["id"], "completed", new_messages=[message(text="yes")])
+    assert texts(after) == ["hello", "yes"]
+
+
+@ours
+async def test_an_answer_that_runfolio_does_not_take_is_an_error(storage):
+    task = await submitted(storage)
+    for status in (413, 422, 500):
+        refusing(storage, status)
+        call = storage.update_task(task["id"], "completed", new_messages=[message()])
+        await refused(AnswerError, call, f"HTTP {status}")
+    assert texts(await storage.load_task(task["id"])) == ["hello"]
+
+
+def refusing(storage, *statuses):
+    """The next calls are refused so, one after another."""
+    perform, left = storage._client.perform, list(statuses)
+
+    async def refuse(*args, **kwargs):
+        if left:
+            raise AnswerError("update_task", left.pop(0), "error", "Not now", None, None)
+        return await perform(*args, **kwargs)
+
+    storage._client.perform = refuse
 
 
 async def test_fifty_appends_at_once_all_stay(storage):
