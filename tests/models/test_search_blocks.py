@@ -52,10 +52,10 @@ def outside() -> int:
 
 
 def test_blocks_never_overlap_when_many_make_runs_at_once(small_blocks, owner):
-    until = time.monotonic() + 2
+    least, most = time.monotonic() + 2, time.monotonic() + 30  # a busy machine gets there later
 
     def make(number: int) -> None:
-        while time.monotonic() < until:
+        while (now := time.monotonic()) < least or (now < most and SearchBlock.objects.count() <= 5):
             with transaction.atomic():
                 Run.objects.open_task(owner)
                 if number == 0:  # one whose transactions take longer than a block is opened ahead
