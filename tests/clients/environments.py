@@ -54,7 +54,7 @@ def command_of(name: str, script: str | Path, *arguments: str) -> list[str]:
     return [python_of(name), str(path), *arguments]
 
 
-def run_script(name: str, script: str | Path, *arguments: str, timeout: float = 90, **variables: str) -> str:
+def run_script(name: str, script: str | Path, *arguments: str, timeout: float = 240, **variables: str) -> str:
     """What a script prints; fails with all that it said where it does not end well."""
     with tempfile.TemporaryDirectory() as folder:  # some packages write logs where they are started
         answer = subprocess.run(
