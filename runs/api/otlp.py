@@ -1,4 +1,4 @@
-"""`/v1/traces` and `/v1/logs`: OpenTelemetry over HTTP, JSON and protobuf (issue 6, point 5; CONTRACTS.md 1.10).
+"""`/v1/traces` and `/v1/logs`: OTLP over HTTP, JSON and protobuf (issue 6, point 5; CONTRACTS.md 1.10).
 
 A 200 means that all is committed, but for what `partialSuccess` says was refused.
 """
