@@ -17,10 +17,10 @@ LONGEST_WORD = 100  # characters; what is longer is found by its beginning
 MOST_TEXT = 64 * 1024  # characters of one document
 MOST_POSITIONS = 10_000
 
-_BETWEEN = "\0"  # pieces of text
+BETWEEN = "\0"  # pieces of text
 # What becomes of each ASCII character: many times faster than an expression.
 _PLAIN = "".join(letter.lower() if letter.isalnum() else " " for letter in map(chr, range(128)))
-_PLAIN_OR_BETWEEN = _BETWEEN + _PLAIN[1:]
+_PLAIN_OR_BETWEEN = BETWEEN + _PLAIN[1:]
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _PAIRED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー]+"
@@ -49,32 +49,17 @@ class Found:
         if end > MOST_POSITIONS:
             self.whole = False
             found = found[: MOST_POSITIONS - self._next]
+        self.place(found)
+
+    def place(self, found: list[str]) -> None:
+        """Takes in words that follow each other, and BETWEEN, which only takes its place."""
         positions = self.positions
         for place, word in enumerate(found, self._next):
             if word in positions:
                 positions[word].append(place)
-            else:
+            elif word != BETWEEN:
                 positions[word] = [place]
-        self._next = end + 1
-
-    def read_plain(self, pieces: list[str]) -> bool:
-        """Takes in all pieces at once where that comes to the same and is quicker: little, and plain ASCII.
-        Gives whether it did."""
-        text = _BETWEEN.join(pieces)
-        plain = text.isascii() and len(text) <= self._left and text.count(_BETWEEN) == len(pieces) - 1
-        if not plain or len(text) > MOST_POSITIONS or self._next > 1:
-            return False
-        found = text.translate(_PLAIN_OR_BETWEEN).replace(_BETWEEN, f" {_BETWEEN} ").split()
-        if len(text) > LONGEST_WORD and max(map(len, found), default=0) > LONGEST_WORD:
-            return False
-        positions = self.positions
-        for place, word in enumerate(found, 1):
-            if word in positions:
-                positions[word].append(place)
-            elif word != _BETWEEN:
-                positions[word] = [place]
-        self._next, self._left = len(found) + 2, self._left - len(text)
-        return True
+        self._next += len(found) + 1
 
     def mark(self, sign: str) -> None:
         """Takes in something that is found as it stands, such as `=model:gpt-5`; it has no position."""
@@ -118,7 +103,7 @@ def texts_in(value: Any) -> list[str]:
             if (len(item) < _SHORT and not item.startswith("data:")) or not _is_binary(item):
                 found.append(item)
         elif isinstance(item, dict):
-            todo.extend(reversed(list(item.values())))
+            todo.extend(reversed(item.values()))
         elif isinstance(item, list):
             todo.extend(reversed(item))
         elif isinstance(item, int | float) and not isinstance(item, bool):
@@ -128,13 +113,25 @@ def texts_in(value: Any) -> list[str]:
 
 def found_in(pieces: Iterable[str]) -> Found:
     found, pieces = Found(), pieces if isinstance(pieces, list) else list(pieces)
-    if found.read_plain(pieces):
+    quick = plain_words(pieces)
+    if quick is not None:
+        found.place(quick)
         return found
     for piece in pieces:
         if not found.whole:
             break
         found.read(piece)
     return found
+
+
+def plain_words(pieces: list[str]) -> list[str] | None:
+    """The words of all pieces in order with BETWEEN between these, each at its place from 1; None where
+    that is not quickly told: it is where there is little, and plain ASCII."""
+    text = BETWEEN.join(pieces)
+    if len(text) > MOST_POSITIONS or not text.isascii() or text.count(BETWEEN) >= max(1, len(pieces)):
+        return None
+    found = text.translate(_PLAIN_OR_BETWEEN).replace(BETWEEN, f" {BETWEEN} ").split()
+    return found if len(text) <= LONGEST_WORD or max(map(len, found), default=0) <= LONGEST_WORD else None
 
 
 def _is_binary(text: str) -> bool:

@@ -3,7 +3,9 @@
 import random
 
 import pytest
+from django.db import connection
 
+from runs.models.search import doc_of, event_doc, run_doc
 from runs.words import LONGEST_WORD, Found, found_in, texts_in
 
 PIECES = [
@@ -37,6 +39,29 @@ def test_so_it_does_for_any_pieces():
             "".join(chance.choices("ab1 .-ä", k=chance.randrange(12))) for _ in range(chance.randrange(5))
         ]
         assert found_in(pieces).positions == piece_by_piece(pieces).positions, pieces
+
+
+@pytest.mark.parametrize(
+    "pieces", [*PIECES, ["again " * 255], ["again " * 256]], ids=lambda pieces: repr(pieces)[:30]
+)
+def test_postgresql_makes_the_same_document_of_both(db, pieces):
+    quick, slow = event_doc(pieces), doc_of(found_in(pieces))
+    assert (as_kept(quick.words), quick.terms, quick.whole) == (as_kept(slow.words), slow.terms, slow.whole)
+
+
+def test_signs_are_found_beside_the_words_of_a_run(db):
+    quick = run_doc("a title", None, {"env.a": "it's", "n": [1, 1]}, ["=model:gpt-5"])
+    slow = found_in(["a title", "", "it's", "1", "1"])
+    for sign in ("=model:gpt-5", r"=metadata.env\.a:it's", "=metadata.n:1"):
+        slow.mark(sign)
+    assert as_kept(quick.words) == as_kept(doc_of(slow).words)
+    assert quick.terms == doc_of(slow).terms
+
+
+def as_kept(words):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::tsvector::text", [words])
+        return cursor.fetchone()[0]
 
 
 def test_data_is_no_text_however_short_and_long_base64_neither():

@@ -6,11 +6,10 @@ its words with the block in front, so that GIN finds the documents of one block 
 which words occur in it at all, so that a rare word leads to its blocks at once.
 """
 
-import re
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,14 +22,16 @@ from django.db import connection, models, transaction
 from runs.exact import Json, clean_text
 from runs.models import triggers
 from runs.models.owner import Owner
-from runs.words import Found, found_in, is_paired, texts_in
+from runs.words import BETWEEN, Found, found_in, is_paired, plain_words, texts_in
 
 OF_RUN, OF_SPEC, OF_RESULTS = 0, -1, -2  # documents that are no event; those of events have its seq
 
 # Stands for the block in front of a word until the statement that writes the document knows it.
 MARK = "\x02"
 _MOST_LEAVES = 500
+_NO_WORDS = frozenset({BETWEEN})
 _LONGEST_SIGN = 300  # characters; PostgreSQL takes words of 2,046 bytes
+_MOST_PLACES = 255  # of a word, that PostgreSQL keeps
 PARTIAL = "=partial"  # the sign of a document whose JSON had more than we keep
 
 
@@ -101,7 +102,7 @@ class Doc:
 
 
 def doc_of(found: Found) -> Doc:
-    whole = found.whole and max(map(len, found.positions.values()), default=0) <= 255
+    whole = found.whole and max(map(len, found.positions.values()), default=0) <= _MOST_PLACES
     lexemes = [
         f"'{MARK}{word}':{places[0]}" if len(places) == 1 else _lexeme(word, places)
         for word, places in found.positions.items()
@@ -121,16 +122,25 @@ def term_of(word: str) -> int:
 
 
 def event_doc(payload: Json) -> Doc:
-    return doc_of(found_in(texts_in(payload)))
+    return _doc(texts_in(payload))
 
 
 def run_doc(title: str, error: str | None, metadata: Json, signs: Iterable[str]) -> Doc:
     """What the run says of itself: words of its title, error and metadata, and its metadata's paths."""
-    found = found_in([title, error or "", *texts_in(metadata)])
-    for sign in signs:
-        found.mark(sign)
-    _mark_paths(found, "metadata", metadata)
-    return doc_of(found)
+    return _doc([title, error or "", *texts_in(metadata)], [*signs, *_paths("metadata", metadata)])
+
+
+def _doc(pieces: list[str], signs: Sequence[str] = ()) -> Doc:
+    """PostgreSQL puts a word's places together by itself, where they cannot be too many."""
+    words = plain_words(pieces)
+    if words is None or len(words) > _MOST_PLACES:
+        found = found_in(pieces)
+        for sign in signs:
+            found.mark(sign)
+        return doc_of(found)
+    lexemes = [f"'{MARK}{word}':{place}" for place, word in enumerate(words, 1) if word != BETWEEN]
+    lexemes += [_lexeme(sign, []) for sign in signs]
+    return Doc(" ".join(lexemes), {*words, *signs} - _NO_WORDS, True)
 
 
 def spec_doc(spec: dict[str, Json]) -> Doc:
@@ -140,7 +150,8 @@ def spec_doc(spec: dict[str, Json]) -> Doc:
     target = spec.get("target")
     if isinstance(target, dict):
         asked["target"] = {key: value for key, value in target.items() if key != "inline"}
-    _mark_paths(found, "spec", asked)
+    for sign in _paths("spec", asked):
+        found.mark(sign)
     return doc_of(found)
 
 
@@ -153,14 +164,14 @@ def clean_sign(sign: str) -> str:
     return clean_text(sign).replace(MARK, "\N{REPLACEMENT CHARACTER}")
 
 
-def _mark_paths(found: Found, root: str, value: Json) -> None:
+def _paths(root: str, value: Json) -> Iterator[str]:
     """A sign for each leaf; an array holds what its elements hold. Long ones and a great many are cut."""
-    signs = (path_sign(root, path, leaf) for path, leaf in _leaves(value))
-    for number, sign in enumerate(signs):
+    for number, (path, leaf) in enumerate(_leaves(value)):
         if number == _MOST_LEAVES:
-            found.mark(PARTIAL)
+            yield PARTIAL
             return
-        found.mark(sign if len(sign) <= _LONGEST_SIGN else PARTIAL)
+        sign = path_sign(root, path, leaf)
+        yield sign if len(sign) <= _LONGEST_SIGN else PARTIAL
 
 
 def _leaves(value: Json) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -184,12 +195,12 @@ def leaf_text(value: Json) -> str:
 
 def _escaped(key: str) -> str:
     """So that no key with a dot or a colon can be taken for another path or value."""
-    return re.sub(r"[\\.:]", r"\\\g<0>", key)
+    return key.replace("\\", "\\\\").replace(".", "\\.").replace(":", "\\:")
 
 
 def _lexeme(word: str, places: list[int]) -> str:
     if places:  # a word; signs have no place, and only they need quoting
-        return f"'{MARK}{word}':{','.join(map(str, places[:255]))}"
+        return f"'{MARK}{word}':{','.join(map(str, places[:_MOST_PLACES]))}"
     quoted = word.replace("\\", "\\\\").replace("'", "''")
     return f"'{MARK}{quoted}'"
 
