@@ -36,10 +36,9 @@ _COSTS = (
 )
 _ANY_COST = frozenset(_COSTS)
 _OF_SESSION = (INSTANCE, RUN_OF_SESSION, EVAL_SET)
-# What a JSONB may not hold as it is, in JSON text: split_exact looks closer then. An expression that begins
-# with a letter is found many times faster than one that begins with a digit.
-_SUSPECTS = ("\\u0000", "\\ud", "-0.0")
-_EXPONENT = re.compile(r"e(?<=\de)\+?\d")
+# A number that a JSONB may not hold as it is, in JSON text. An expression that begins with a letter is found
+# many times faster than one that begins with a digit.
+_EXPONENT = re.compile(r"e(?<=\de)\+?\d+(?:[,\]}]|$)")
 
 
 @dataclass(slots=True)
@@ -212,14 +211,15 @@ def _event(step: Step, payload: dict[str, Json], numbers: dict[str, int], until:
 def told_event(
     event_id: str, kind: str, role: str, payload: Json, at: datetime | None, usage: Usage
 ) -> ToldEvent:
-    """msgspec writes JSON fast, and refuses just the texts that PostgreSQL could not hold either."""
+    """msgspec writes JSON fast, and refuses just the texts that PostgreSQL could not hold either. Where a
+    JSONB may not hold the JSON as it is, split_exact looks closer."""
     exact = None
     try:
         data = msgspec.json.encode(payload)
     except UnicodeEncodeError:
         data = json.dumps(payload).encode()
     text = data.decode()
-    if any(suspect in text for suspect in _SUSPECTS) or _EXPONENT.search(text):
+    if "\\u0000" in text or "\\ud" in text or "-0.0" in text or _EXPONENT.search(text):
         held, exact = split_exact(payload)
         text = json.dumps(held)
     return ToldEvent(event_id, kind, role, payload, text, exact, len(data), at, usage)
