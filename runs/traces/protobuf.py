@@ -90,9 +90,10 @@ def _plain_attributes(pairs: Iterable[Any]) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for pair in pairs:
         value = pair.value
-        kind = value.WhichOneof("value")
-        if kind is not None:
-            found[pair.key] = value.string_value if kind == "string_value" else _plain(value, kind, 0)
+        if text := value.string_value:  # most are texts, and to ask which one takes as long again
+            found[pair.key] = text
+        elif (kind := value.WhichOneof("value")) is not None:
+            found[pair.key] = _plain(value, kind, 0)
     return found
 
 

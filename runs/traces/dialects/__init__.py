@@ -163,7 +163,7 @@ def view_of(span: Span, logs: Sequence[LogRecord] = ()) -> View:
     said = _said(span, logs)
     inputs, outputs = said.get(INPUT) or [], said.get(OUTPUT) or []
     inputs = adk.as_spoken(inputs) if inputs and adk.is_adk(span) else inputs
-    kind = _kind(span, said.get(KIND))
+    kind, has_events = _kind(span, said.get(KIND)), bool(span.events or logs)
     return View(
         span=span,
         kind=kind,
@@ -171,8 +171,8 @@ def view_of(span: Span, logs: Sequence[LogRecord] = ()) -> View:
         conversation_id=scalar_text(own.get(CONVERSATION_ID)),
         user=said.get(USER) or "",
         error_type=scalar_text(own.get("error.type")),
-        exception=_exception(span, logs) if span.events or logs else "",
-        model_failed=events.has_event(span, logs, events.EXCEPTION_EVENTS[0]),
+        exception=_exception(span, logs) if has_events else "",
+        model_failed=has_events and events.has_event(span, logs, events.EXCEPTION_EVENTS[0]),
         request_model=said.get(REQUEST_MODEL) or "",
         response_model=said.get(RESPONSE_MODEL) or "",
         finish=said.get(FINISH) or "",
@@ -198,8 +198,8 @@ def _said(span: Span, logs: Sequence[LogRecord]) -> dict[str, Any]:
     names = _names_in(found) if usual else _names_in.__wrapped__(found)
     sources = [source for source in _sources(span, logs, names) if source]
     if len(sources) == 1 and sources[0] is span.attributes:
-        read = {key: read(sources[0][key]) for key, read in names.own.items()}
-        return {key: value for key, value in read.items() if value not in _NOTHING}
+        said = ((key, read(sources[0][key])) for key, read in names.own.items())
+        return {key: value for key, value in said if value or value not in _NOTHING}
     asked_for = _READ.keys() & set().union(*sources)
     return {key: _first(sources, key, _READ[key]) for key in asked_for}
 
