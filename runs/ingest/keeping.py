@@ -17,8 +17,9 @@ from runs.ingest.arrivals import MOST_SPANS, TOO_MANY, Arrival, Export, joined, 
 from runs.ingest.retelling import retell
 from runs.ingest.sessions import sessions_for
 from runs.ingest.telling import Told, tell
-from runs.ingest.writing import NewRun, copying, write_runs
+from runs.ingest.writing import NewRun, write_runs
 from runs.models import Owner, Run
+from runs.models.copying import copying
 from runs.models.span import IDLE_AFTER, SpanBatch, Trace, id_of, read_batch
 
 type Json = Any

@@ -1,18 +1,17 @@
 """Runs of new traces: all rows of one kind in one statement."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from psycopg import Copy
 
 from runs.ingest.telling import Told
 from runs.models import Owner, Run, Status
+from runs.models.copying import copying
 from runs.models.search import MARK, OF_RUN, Doc, known_terms, run_doc, terms_of
 from runs.models.span import SOURCE
 
@@ -68,13 +67,6 @@ def write_runs(owner: Owner, runs: Sequence[NewRun], now: datetime) -> None:
             copy.write_row(_row(owner, run, block, at + timedelta(microseconds=number), now))
     _write_events(runs)
     _write_docs(owner, block, runs)
-
-
-@contextmanager
-def copying(statement: str) -> Iterator[Copy]:
-    """A COPY, whose errors are Django's."""
-    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(statement) as copy:
-        yield copy
 
 
 def _row(owner: Owner, run: NewRun, block: int, at: datetime, now: datetime) -> tuple[Any, ...]:

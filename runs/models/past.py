@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from runs.models.attempt import Attempt
 from runs.models.change import Change
+from runs.models.copying import copying
 from runs.models.counters import recount
 from runs.models.event import Event
 from runs.models.feedback import Feedback, FeedbackVersion
@@ -105,24 +105,19 @@ class History:
 
     def write(self, events: Sequence[PastEvent]) -> None:
         """Part of the caller's transaction; where that fails, so must whoever holds this."""
-        with connection.cursor() as cursor:
-            with cursor.copy(_COPY_EVENTS) as copy:
-                for one in events:
-                    copy.write_row((one.run_id, one.seq, one.kind, one.role, one.payload, one.size, one.at))
-            self._write_docs(cursor, ((one.run_id, one.block, one.seq, one.doc) for one in events))
+        with copying(_COPY_EVENTS) as copy:
+            for one in events:
+                copy.write_row((one.run_id, one.seq, one.kind, one.role, one.payload, one.size, one.at))
+        self.write_docs((one.run_id, one.block, one.seq, one.doc) for one in events)
 
     def write_docs(self, docs: Iterable[tuple[UUID, int, int, Doc]]) -> None:
         """Documents of new runs: the run, its block, their place (OF_RUN) and what they are found by."""
-        with connection.cursor() as cursor:
-            self._write_docs(cursor, docs)
-
-    def _write_docs(self, cursor: Any, docs: Iterable[tuple[UUID, int, int, Doc]]) -> None:
         terms: dict[int, set[int]] = {}
-        with cursor.copy(_COPY_DOCS) as copy:
+        with copying(_COPY_DOCS) as copy:
             for run_id, block, seq, doc in docs:
                 copy.write_row((run_id, seq, doc.words.replace(MARK, f"{block}:"), doc.whole))
                 terms.setdefault(block, set()).update(doc.terms)
-        with cursor.copy(_COPY_TERMS) as copy:
+        with copying(_COPY_TERMS) as copy:
             for block, found in terms.items():
                 for term in self._new(block, found):
                     copy.write_row((self._owner.pk, term, block))
