@@ -17,7 +17,7 @@ from runs.ingest.arrivals import MOST_SPANS, TOO_MANY, Arrival, Export, joined, 
 from runs.ingest.retelling import retell
 from runs.ingest.sessions import sessions_for
 from runs.ingest.telling import Told, tell
-from runs.ingest.writing import NewRun, write_runs
+from runs.ingest.writing import NewRun, write_events, write_runs
 from runs.models import Owner, Run
 from runs.models.copying import copying
 from runs.models.span import IDLE_AFTER, SpanBatch, Trace, id_of, read_batch
@@ -26,7 +26,7 @@ type Json = Any
 
 ID_TAKEN = "the id of its run is taken"
 WAITING_FOR = timedelta(days=1)  # for an agent's span in a trace that has none so far
-type Begun = dict[UUID, tuple[Arrival, Told]]  # what came of traces whose runs begin, and what it tells
+type Begun = dict[UUID, Arrival]  # what came of traces whose runs begin
 _AT_ONCE = 100  # traces that upkeep closes in one transaction
 
 
@@ -47,12 +47,9 @@ def take_in(owner: Owner, export: Export) -> None:
 def _take_in(owner: Owner, arrivals: dict[UUID, Arrival], export: Export) -> None:
     if not arrivals:
         return
-    # Nearly all are new, so they are told before anything is locked.
-    now = timezone.now()
-    stories = {pk: tell(one, now) for pk, one in arrivals.items() if one.is_agents}
     with transaction.atomic():
         new = _note(owner, arrivals)
-        begun = {pk: (arrivals[pk], told) for pk, told in stories.items() if pk in new}
+        begun = {pk: one for pk, one in arrivals.items() if one.is_agents and pk in new}
         _keep_batches((pk, 1, arrivals[pk]) for pk in new)
         if len(new) < len(arrivals):
             begun |= _merge(owner, {pk: one for pk, one in arrivals.items() if pk not in new}, export)
@@ -140,10 +137,12 @@ _BATCHES = "COPY span_batch (trace_id, number, is_protobuf, document) FROM STDIN
 def _begin(owner: Owner, begun: Begun) -> None:
     """Runs for these traces. Those that began first come first, as the turns of one session do."""
     now = timezone.now()
-    ordered = sorted(begun, key=lambda pk: (begun[pk][1].started_at or now, pk))
-    housed = [pk for pk in ordered if begun[pk][1].key or begun[pk][0].has_root]
-    sessions = dict(zip(housed, sessions_for(owner, [begun[pk][1] for pk in housed]), strict=True))
-    runs = [NewRun(pk, begun[pk][1], sessions.get(pk), begun[pk][0].has_root) for pk in ordered]
+    # PostgreSQL takes in what one tells while we read the next.
+    stories = write_events((pk, tell(one, now)) for pk, one in begun.items())
+    ordered = sorted(stories, key=lambda pk: (stories[pk].started_at or now, pk))
+    housed = [pk for pk in ordered if stories[pk].key or begun[pk].has_root]
+    sessions = dict(zip(housed, sessions_for(owner, [stories[pk] for pk in housed]), strict=True))
+    runs = [NewRun(pk, stories[pk], sessions.get(pk), begun[pk].has_root) for pk in ordered]
     write_runs(owner, runs, now)
 
 
@@ -170,7 +169,7 @@ def _merge(owner: Owner, arrivals: dict[UUID, Arrival], export: Export) -> Begun
             batches.append((trace.pk, before.batches + 1, fresh))
             whole = merged(before, fresh)
             if _go_on(owner, trace, whole):
-                begun[trace.pk] = whole, tell(whole, timezone.now())
+                begun[trace.pk] = whole
     _keep_batches(batches)
     return begun
 

@@ -1,7 +1,7 @@
 """Runs of new traces: all rows of one kind in one statement."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,7 +56,7 @@ class NewRun:
 
 
 def write_runs(owner: Owner, runs: Sequence[NewRun], now: datetime) -> None:
-    """Writes the runs with their events and what they are found by, in this order of time. Raises
+    """Writes the runs, whose events are written, and what they are found by, in this order of time. Raises
     IntegrityError where the id of one is taken."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT id, at FROM block_for(%s, %s)", [owner.pk, len(runs)])
@@ -65,7 +65,6 @@ def write_runs(owner: Owner, runs: Sequence[NewRun], now: datetime) -> None:
         for number, run in enumerate(runs):
             # An instant apart each, so that lists keep their order.
             copy.write_row(_row(owner, run, block, at + timedelta(microseconds=number), now))
-    _write_events(runs)
     _write_docs(owner, block, runs)
 
 
@@ -95,15 +94,21 @@ _RUNS = f"""
 """
 
 
-def _write_events(runs: Sequence[NewRun]) -> None:
-    """Ids and times as texts: psycopg takes longer over objects, and there are thousands."""
+def write_events(stories: Iterable[tuple[UUID, Told]]) -> dict[UUID, Told]:
+    """Writes the histories of runs, by their ids, and gives them all. The runs may follow: their events are
+    only asked for them when the transaction ends. Raises IntegrityError where a run has a history.
+
+    Ids and times as texts: psycopg takes longer over objects, and there are thousands.
+    """
+    written = {}
     with copying(_EVENTS) as copy:
-        for run in runs:
-            pk = run.pk.hex
-            for seq, one in enumerate(run.told.events, 1):
+        for pk, told in stories:
+            written[pk], run = told, pk.hex
+            for seq, one in enumerate(told.events, 1):
                 used, at = one.usage, one.at and one.at.isoformat()
-                said = (pk, seq, one.event_id, one.kind, one.role, one.text, one.exact, one.size, at)
+                said = (run, seq, one.event_id, one.kind, one.role, one.text, one.exact, one.size, at)
                 copy.write_row((*said, used.input_tokens, used.output_tokens, used.cost))
+    return written
 
 
 _EVENTS = """
