@@ -13,6 +13,7 @@ from runs import errors
 _BUSY = "As many streams and downloads run here as MAX_STREAMS allows. Try again in a few seconds."
 _taken = 0
 _lock = threading.Lock()
+_ending = threading.Event()
 
 
 class NoPlace(Exception):
@@ -58,6 +59,16 @@ def let_go() -> None:
     """Gives this thread's database connection back to the pool: before a wait, and between two messages."""
     if not connection.in_atomic_block:
         connection.close()
+
+
+def pause(seconds: float) -> bool:
+    """Waits between two looks of a stream that has no end; False once there shall be none: `end_all`."""
+    return not _ending.wait(seconds)
+
+
+def end_all() -> None:
+    """Ends the streams that have no end, since this process is told to stop: their clients come again."""
+    _ending.set()
 
 
 @contextmanager

@@ -18,20 +18,24 @@ OPEN_FOR = 3.0  # seconds
 
 
 @pytest.fixture
-def port(committed_db: dict[str, str]) -> Iterator[int]:
+def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def process(committed_db: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "gunicorn", "project.wsgi", "--worker-class=gthread", "--threads=32"]
     limits = {"MAX_STREAMS": str(STREAMS), "DATABASE_POOL_SIZE": str(POOL)}
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [*command, f"--bind=127.0.0.1:{port}", "--no-control-socket", "--log-level=warning"],
         cwd=ROOT,
         env={**os.environ, **committed_db, **limits},
     )
     eventually(lambda: answers(port))
-    yield port
-    process.terminate()
-    process.wait()
+    yield started
+    started.terminate()
+    started.wait()
 
 
 def get(port: int, token: str, path: str) -> http.client.HTTPResponse:
@@ -40,7 +44,7 @@ def get(port: int, token: str, path: str) -> http.client.HTTPResponse:
     return connection.getresponse()
 
 
-def test_the_runs_list_answers_and_no_pool_runs_short(port, token, make_run):
+def test_the_runs_list_answers_and_no_pool_runs_short(process, port, token, make_run):
     run = make_run()
     streams = [get(port, token, "/stream/ui-updates") for _ in range(STREAMS)]
     assert [stream.status for stream in streams] == [200] * STREAMS
@@ -56,3 +60,13 @@ def test_the_runs_list_answers_and_no_pool_runs_short(port, token, make_run):
     refused = get(port, token, "/stream/ui-updates")
     assert (refused.status, refused.getheader("Retry-After")) == (503, "5")
     assert "MAX_STREAMS" in json.loads(refused.read())["detail"]
+
+
+def test_a_server_that_is_told_to_stop_does_not_wait_for_them(process, port, token):
+    stream = get(port, token, "/stream/ui-updates")
+    assert stream.readline() == b'data: {"synced":{}}\n'
+
+    process.terminate()
+
+    assert stream.read() == b"\n"
+    process.wait(10)  # a third of what gunicorn would wait

@@ -212,10 +212,10 @@ def ui_updates(request: HttpRequest) -> HttpResponseBase:
 
 
 def looks() -> Iterator[None]:
-    """When to look again, for as long as somebody listens."""
-    while True:
+    """When to look again, for as long as somebody listens and this server runs."""
+    yield
+    while streams.pause(LOOK_EVERY):
         yield
-        time.sleep(LOOK_EVERY)
 
 
 def _updates(caller: Token) -> Iterator[bytes]:
