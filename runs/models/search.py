@@ -237,7 +237,20 @@ def add_terms(run_id: UUID, terms: Iterable[int]) -> None:
 
 _MARKED = {"mark": MARK}
 
-_PUT = """
+# What is there already is passed over; that two may find it missing at once is harmless. OFFSET 0 makes it a
+# look into the index for each: as a join, PostgreSQL may read all that the owner has.
+_ADD_TERMS = """
+    INSERT INTO search_term (owner_id, term, block)
+    SELECT run.owner_id, given.term, run.search_block
+    FROM run, unnest(%(terms)s::integer[]) AS given (term)
+    WHERE run.id = %(run)s AND NOT EXISTS (
+        SELECT FROM search_term AS known
+        WHERE (known.owner_id, known.term, known.block) = (run.owner_id, given.term, run.search_block)
+        OFFSET 0
+    )
+"""
+
+_PUT = f"""
     WITH put AS (
         INSERT INTO search_doc (run_id, seq, words, whole)
         SELECT id, given.seq, replace(given.words, %(mark)s, search_block || ':')::tsvector, given.whole
@@ -247,13 +260,7 @@ _PUT = """
         ON CONFLICT (run_id, seq) DO UPDATE SET words = excluded.words, whole = excluded.whole
         WHERE search_doc.words IS DISTINCT FROM excluded.words
     )
-    INSERT INTO search_term (owner_id, term, block)
-    SELECT run.owner_id, given.term, run.search_block
-    FROM run, unnest(%(terms)s::integer[]) AS given (term)
-    WHERE run.id = %(run)s AND NOT EXISTS (
-        SELECT FROM search_term AS known
-        WHERE (known.owner_id, known.term, known.block) = (run.owner_id, given.term, run.search_block)
-    )
+    {_ADD_TERMS}
 """
 
 _ADD = """
@@ -264,23 +271,13 @@ _ADD = """
     WHERE NOT tsvector_to_array(search_doc.words) @> tsvector_to_array(excluded.words)
 """
 
-# What is there already is passed over; that two may find it missing at once is harmless.
-_ADD_TERMS = """
-    INSERT INTO search_term (owner_id, term, block)
-    SELECT run.owner_id, given.term, run.search_block
-    FROM run, unnest(%(terms)s::integer[]) AS given (term)
-    WHERE run.id = %(run)s AND NOT EXISTS (
-        SELECT FROM search_term AS known
-        WHERE (known.owner_id, known.term, known.block) = (run.owner_id, given.term, run.search_block)
-    )
-"""
-
 _ADD_TERMS_OF_BLOCK = """
     INSERT INTO search_term (owner_id, term, block)
     SELECT %(owner)s, given.term, %(block)s FROM unnest(%(terms)s::integer[]) AS given (term)
     WHERE NOT EXISTS (
         SELECT FROM search_term AS known
         WHERE (known.owner_id, known.term, known.block) = (%(owner)s, given.term, %(block)s)
+        OFFSET 0
     )
 """
 
