@@ -31,7 +31,8 @@ def main() -> None:
         for part in parts
         for path in (*sorted(FOLDER.glob(f"test_{part}*.py")), *MORE.get(part, []))
     ]
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", *tests]
+    # Others' packages take their time to start, several at once on a busy machine.
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--timeout=600", *tests]
     sys.exit(subprocess.run(command).returncode)
 
 
