@@ -57,18 +57,28 @@ def once(
         with transaction.atomic():
             answer = write()
         return answer.status, _whole(answer.body, _extent(answer.task), shown)
-    if not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
-        message = f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters."
-        raise Refused(422, "invalid", message, "Idempotency-Key")
     fingerprint = _fingerprint(request, asked)
     with transaction.atomic():
-        kept = claim_key(request.auth.owner, key, fingerprint)
+        kept = claim_key(request.auth.owner, checked(key), fingerprint)
         if kept is None:
             answer = write()
             _keep(request.auth.owner, key, answer)
     if kept is None:
         return answer.status, _whole(answer.body, _extent(answer.task), shown)
     return _again(kept, fingerprint, shown)
+
+
+def checked(key: str) -> str:
+    """The key, where it is one. Raises Refused."""
+    if not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
+        message = f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters."
+        raise Refused(422, "invalid", message, "Idempotency-Key")
+    return key
+
+
+def own_key_of(*parts: str) -> str:
+    """A key of our own for what these say together, however long they are."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def answered(request: ApiRequest, write: Callable[[], Answer], shown: Shown = WHOLE) -> HttpResponse:

@@ -13,7 +13,7 @@ from ninja import Query, Router, Schema
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from runs.api.docs import body_of
-from runs.api.once import Answer, once
+from runs.api.once import Answer, once, own_key_of
 from runs.api.task_bodies import CancelRequested, RefusedEnvelope, body_as, instant, present_cancel
 from runs.api.token_auth import ApiRequest, TokenAuth
 from runs.models import Action
@@ -125,7 +125,7 @@ def push(
     namespace: Annotated[str, Query(max_length=NAMESPACE_LENGTH, description="The agent's own room.")] = "",
     agent: Annotated[str, Query(max_length=AGENT_LENGTH, description="What the pages call it.")] = "",
 ) -> HttpResponse:
-    """Once for each `event_id`, in any order. A task that is not known is made; a final state stays."""
+    """Once for each `event_id` in a namespace, in any order. A new task is made; a final state stays."""
     told = body_as(Notification, request.body)
 
     def write() -> Answer:
@@ -134,6 +134,6 @@ def push(
         data = {"task_id": str(kept.task_id), "state": kept.state, "timestamp": instant(kept.state_at)}
         return Answer({"data": {**data, "late": late}, "cancel_requested": present_cancel(kept.run)})
 
-    key = f"push {told.event_id}"
+    key = own_key_of("push", namespace, told.event_id)
     status, body = once(request, write, key=key, asked=key.encode())
     return HttpResponse(body, status=status, content_type="application/json")

@@ -16,7 +16,7 @@ from django.http import HttpResponse, HttpResponseBase
 from ninja import Query, Router
 
 from runs.api.docs import body_of
-from runs.api.once import Answer, Shown, answered, encoded, once, raw, texts
+from runs.api.once import Answer, Shown, answered, checked, encoded, once, own_key_of, raw, texts
 from runs.api.task_bodies import (
     CallerEnvelope,
     Cancellation,
@@ -57,6 +57,7 @@ from runs.models.task import (
     give_task_feedback,
     histories,
     move_task,
+    push_config_of,
     push_configs,
     put_push_config,
     submit_task,
@@ -65,6 +66,7 @@ from runs.models.task import (
     update_task,
     words_like,
 )
+from runs.sealing import Unsealable
 from runs.streams import streamed
 
 router = Router(tags=["Tasks of agents"])
@@ -307,7 +309,7 @@ def _line(request: ApiRequest, number: int, text: bytes, namespace: str, caller:
         if not text:
             raise Refused(413, "too_large", f"A line has at most {LONGEST_LINE:,} bytes.")
         write = _operation(request, free_object(json_of(text), "A line"), namespace, caller)
-        own_key = None if key is None else f"{key}#{number}"
+        own_key = None if key is None else own_key_of(checked(key), str(number))
         status, body = once(request, write, Shown(minimal=True), own_key, text.strip())
         return head + f'"status":{status},'.encode() + body[1:] + b"\n"
     except Refused as refused:
@@ -529,17 +531,20 @@ def post_feedback(
 @router.get(
     "/{task_id}/push-config",
     auth=may_submit,
-    response={200: ObjectEnvelope, **ERRORS},
+    response={200: ObjectEnvelope, 409: RefusedEnvelope, **ERRORS},
     summary="The push configuration of a task",
 )
 def get_push_config(
     request: ApiRequest, task_id: UUID, namespace: Namespace = "", caller: Caller = None
 ) -> HttpResponse:
     task = _there(request, namespace, caller, task_id, Action.SUBMIT)
-    configs = push_configs(Task.objects.filter(owner=request.auth.owner, pk=task.pk))
-    if not configs:
+    try:
+        config = push_config_of(task)
+    except Unsealable as error:
+        raise Refused(409, "unsealable", str(error)) from None
+    if config is None:
         raise Refused(404, "not_found", f"Task {task_id} has no push configuration", "task_id")
-    return shown({"data": raw(configs[task_id])})
+    return shown({"data": raw(config)})
 
 
 @router.put(

@@ -64,10 +64,16 @@ def _turn(by: str, reason: str, request_id: str = "") -> Iterator[None]:
     It waits for no lock for long, since others wait for those that it holds.
     """
     with correction(by, reason, request_id), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+        take_turn()
         cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         yield
         cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
+
+
+def take_turn() -> None:
+    """Waits for the turn and has it until the transaction of the caller ends: before that locks a run."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
 
 
 def _patient[**Given, Done](batch: Callable[Given, Done]) -> Callable[Given, Done]:

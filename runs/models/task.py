@@ -7,8 +7,9 @@ is answered quietly.
 """
 
 import json
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -31,10 +32,13 @@ from runs.models.token import Token
 from runs.models.transition import request_cancels
 from runs.query.statuses import WORDS as WORDS_OF_ALL
 from runs.query.statuses import canonical_status, status_meaning
-from runs.sealing import open_sealed, seal
+from runs.sealing import Unsealable, open_sealed, seal
+
+log = logging.getLogger(__name__)
 
 STATE_LENGTH = 100  # characters
 _ERROR_LENGTH = 2_000
+_TRIES = 8  # to make a task, while others make and clear the same one
 
 # What A2A calls our statuses (CONTRACTS.md 4.2).
 WORDS: dict[str, str] = {
@@ -61,6 +65,10 @@ class TaskFinal(ValueError):
 
 class OwnedByAnother(ValueError):
     """The context or task is another caller's (CONTRACTS.md 2.4)."""
+
+
+class _ClearedMeanwhile(IntegrityError):
+    """Somebody cleared the context while a task was made in it."""
 
 
 class TaskQuerySet(OwnedQuerySet["Task"]):
@@ -225,7 +233,7 @@ def submit_task(
     """
     said = {**message, "task_id": str(task_id), "context_id": str(context_id)}
     kept = dict(metadata or {})
-    for run_id in (task_id, uuid7(), uuid7()):
+    for run_id in _ids_to_try(task_id):
         try:
             with transaction.atomic():
                 task = find_task([owner.pk], namespace, task_id, hold=True)
@@ -238,7 +246,7 @@ def submit_task(
                 _require_own(room, caller)
                 return _make(room, task_id, run_id, agent, said, kept), True
         except IntegrityError as error:
-            taken = error  # the id, by another owner's run; or task or context, by somebody just now
+            taken = error  # the id, by another owner's run; or task or context changed just now
     raise taken
 
 
@@ -247,7 +255,7 @@ def open_task(
 ) -> tuple[Task, bool]:
     """The task of this id, `held`, and whether it is new: then without any message, for its agent does not
     report it here (models.pushed). One that was cleared stays so."""
-    for run_id in (task_id, uuid7(), uuid7()):
+    for run_id in _ids_to_try(task_id):
         task = find_task([owner.pk], namespace, task_id, hold=True)
         if task is not None:
             return task, False
@@ -261,6 +269,13 @@ def open_task(
     raise taken
 
 
+def _ids_to_try(task_id: UUID) -> Iterator[UUID]:
+    """For the run of a new task. The task's own is often taken, by one of its id that was cleared."""
+    yield task_id
+    for _ in range(_TRIES):
+        yield uuid7()
+
+
 def update_task(task: Task, updates: Sequence[Update], *, past: bool = False) -> bool:
     """Appends what an agent reports and moves the task, as one; `task` is held, in the same transaction.
 
@@ -269,13 +284,13 @@ def update_task(task: Task, updates: Sequence[Update], *, past: bool = False) ->
     update that ends the task is late as well.
     """
     if task.run.is_final and not past:
-        _keep_late(task, updates)
+        _keep_late(task, updates, Status(task.run.status))
         return False
     change = _Change(Status(task.run.status), state_of(task.run), task.metadata)
     for number, update in enumerate(updates):
         if change.status in FINAL and not past:
             _apply(task, change)
-            _keep_late(task, updates[number:])
+            _keep_late(task, updates[number:], change.status)
             return True
         change.add(task, update)
     _apply(task, change)
@@ -357,15 +372,15 @@ def _standing(run: Run, to: Status) -> dict[str, Any]:
     return {}
 
 
-def _keep_late(task: Task, updates: Iterable[Update]) -> None:
-    """An agent that says again that its task has ended so has said nothing new."""
+def _keep_late(task: Task, updates: Iterable[Update], ended: Status) -> None:
+    """An agent that says again that its task has `ended` so has said nothing new."""
     new: list[NewEvent] = []
     for update in updates:
         new += [_message(task, one) for one in update.messages]
         new += [NewEvent("artifact", one) for one in update.artifacts]
         if update.metadata:
             new.append(NewEvent(Event.Kind.STATE, {"metadata": dict(update.metadata)}))
-        if update.state is not None and status_of(update.state) != task.run.status:
+        if update.state is not None and status_of(update.state) != ended:
             new.append(NewEvent(Event.Kind.STATE, {"to": update.state, "raw": update.state}))
     if new:
         append_events(task.run, new)
@@ -406,6 +421,9 @@ def _make(
         metadata=held,
     )
     run.save(force_insert=True)
+    # Which locked the session (triggers.count_runs): a context that is there by now stays while this goes on.
+    if not Context.objects.filter(owner=context.owner_id, pk=context.pk, cleared_at=None).exists():
+        raise _ClearedMeanwhile(f"context {context.context_id}")
     task = Task(
         run=run,
         owner_id=context.owner_id,
@@ -491,10 +509,21 @@ def put_push_config(task: Task, config: dict[str, Json] | None) -> None:
     Task.objects.filter(pk=task.pk).update(push_config=sealed)
 
 
+def push_config_of(task: Task) -> Json:
+    """As it was given; None where there is none. Raises runs.sealing.Unsealable."""
+    return None if task.push_config is None else open_sealed(task.push_config)
+
+
 def push_configs(tasks: TaskQuerySet) -> dict[UUID, Json]:
-    """Those that are kept, by task id. Raises runs.sealing.Unsealable."""
-    kept = tasks.filter(push_config__isnull=False).order_by("task_id").values_list("task_id", "push_config")
-    return {task_id: open_sealed(sealed) for task_id, sealed in kept if sealed is not None}
+    """Those that are kept, by task id; one that cannot be opened keeps nobody from the others."""
+    found: dict[UUID, Json] = {}
+    kept = tasks.filter(push_config__isnull=False).order_by("task_id").only("task_id", "push_config")
+    for task in kept:
+        try:
+            found[task.task_id] = push_config_of(task)
+        except Unsealable as error:
+            log.warning("push configuration of task %s: %s", task.task_id, error)
+    return found
 
 
 # ── Reading them ───────────────────────────────────────────────────────────
@@ -504,8 +533,9 @@ def find_task(
     """The task of one of these owners that an agent calls so, with its run and context; else the last one of
     that id that was cleared, and None if there never was one. `caller` leaves only theirs.
 
-    With `hold` its run is locked, so that nobody else moves it in this transaction. In SQL, because each
-    request of an agent begins with it, and Django takes longer to write it than PostgreSQL to answer.
+    With `hold` its run is locked, so that nobody else moves it in this transaction, and what comes back is
+    what is there once whoever held it has let go. In SQL, because each request of an agent begins with it,
+    and Django takes longer to write it than PostgreSQL to answer.
     """
     named = {"owners": list(owners), "namespace": namespace, "task_id": task_id, "caller": caller}
     return _one_task(_HELD if hold else _NAMED, named)
@@ -555,7 +585,9 @@ _NAMED = f"""
     AND task.task_id = %(task_id)s AND (%(caller)s::text IS NULL OR task.caller = %(caller)s)
     ORDER BY task.cleared_at DESC NULLS FIRST LIMIT 1
 """
-_HELD = f"{_NAMED} FOR UPDATE OF run"
+# In this order, as whoever moves a run does it (triggers.tell_task); a row that is joined and not locked
+# would be as it was before the wait.
+_HELD = f"{_NAMED} FOR UPDATE OF run, task"
 
 
 def histories(

@@ -9,8 +9,9 @@ import pytest
 from django.db import connections
 from django.test import Client
 
-from runs.models import Event, Feedback, NewEvent, Run, Session, append_events, put_artifact
+from runs.models import Event, Feedback, NewEvent, Run, Session, append_events, put_artifact, restore_runs
 from runs.models.context import Context
+from runs.models.deletion import delete_runs
 from runs.models.task import Task, Update, task_feedback
 from tests.api.a2a import Rpc, artifact, completed, message, reported, rpc_of, submitted
 from tests.pages.helpers import make_task, said
@@ -187,6 +188,18 @@ def test_a_list_is_everything_newest_first_with_its_history(rpc, five):
     assert rpc.next_cursor is None
 
 
+def test_a_task_that_was_begun_anew_is_listed_once_when_the_one_before_is_restored(rpc, owner):
+    before = submitted(owner)
+    delete_runs(Run.objects.filter(pk=before.run_id), "alice", "why")
+    submitted(owner, "anew", before.context.context_id, task_id=before.task_id)
+    restore_runs(Run.objects.filter(pk=before.run_id), "alice", "why")
+
+    (task,), (context,) = rpc.result("tasks/list"), rpc.result("contexts/list")
+
+    assert task["history"][0]["parts"][0]["text"] == "anew"
+    assert context["task_ids"] == [str(before.task_id)]
+
+
 @pytest.mark.parametrize("name", ["limit", "length"])
 def test_a_limit_works_and_the_cursor_leads_on(rpc, five, name):
     pages, more = [], {}
@@ -247,6 +260,7 @@ def test_cancel_ends_an_open_task_at_once_and_says_so(rpc, owner, state):
     assert (run.status, run.cancel_requested_by) == ("cancelled", "token tests")
     assert run.cancel_requested_at is not None
     assert run.cancel_acknowledged_at is None  # the agent has not heard of it yet
+    assert not Event.objects.filter(run=run, kind="late_write").exists()
 
 
 def test_what_the_agent_still_says_of_a_cancelled_task_is_late(rpc, owner):

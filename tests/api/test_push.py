@@ -191,6 +191,12 @@ def test_two_agents_may_have_the_same_ids(token):
     assert sorted(Task.objects.values_list("namespace", flat=True)) == ["one", "two"]
 
 
+def test_two_agents_may_number_their_events_alike(token):
+    for room in ("one", "two"):
+        Agent(token, f"?namespace={room}").take(update("working", 1) | {"event_id": "1"})
+    assert list(Task.objects.values_list("state", flat=True)) == ["working"] * 2
+
+
 def test_another_owners_task_of_the_same_id_is_left_alone(agent, stranger):
     other = Agent(Token.objects.issue(stranger.memberships.get().owner, "theirs")[1])
     agent.take(update("working", 1))

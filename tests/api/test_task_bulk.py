@@ -84,3 +84,9 @@ def test_strangers_tasks_are_not_to_be_had_by_bulk(rest, strangers_rest):
 
     assert answers[0]["status"] == 404
     assert Run.objects.get(pk=task_id).status == "queued"
+
+
+def test_a_key_of_a_bulk_is_as_long_as_any_other(rest):
+    answers = [rest.bulk([submit()], key=key)[0] for key in ("k" * 255, "k" * 256, "")]
+
+    assert [one["status"] for one in answers] == [201, 422, 422]

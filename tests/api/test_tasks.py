@@ -290,10 +290,22 @@ def test_what_follows_the_end_in_one_request_is_late_as_well(rest):
     assert Event.objects.filter(run_id=task_id, kind="late_write").exists()
 
 
-def test_the_same_end_said_again_is_nothing_new(rest):
+def test_a_step_back_after_the_end_is_late_in_the_same_request_too(rest):
     task_id = new_task(rest)
-    for _ in range(2):
-        rest.post(f"/tasks/{task_id}/updates", {"state": "canceled"})
+    rest.post(f"/tasks/{task_id}/updates", {"state": "working"})
+
+    rest.post(f"/tasks/{task_id}/updates", {"updates": [{"state": "completed"}, {"state": "working"}]})
+
+    late = Event.objects.get(run_id=task_id, kind="late_write")
+    assert late.payload["payload"] == {"to": "working", "raw": "working"}
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_the_same_end_said_again_is_nothing_new(rest, requests):
+    task_id = new_task(rest)
+    ends = [{"state": "canceled"}] * (2 // requests)
+    for _ in range(requests):
+        rest.post(f"/tasks/{task_id}/updates", {"updates": ends})
 
     assert not Event.objects.filter(run_id=task_id, kind="late_write").exists()
 
@@ -670,6 +682,19 @@ def test_a_deleted_push_configuration_is_gone(rest):
 
     assert rest.get(path)[0] == 404
     assert rest.get("/tasks/push-configs")[1]["data"] == {}
+
+
+def test_one_that_another_key_sealed_says_so_and_hides_no_other(rest, settings):
+    lost, kept = new_task(rest), new_task(rest)
+    rest.put(f"/tasks/{lost}/push-config", CONFIG)
+    settings.SECRET_KEY = "another one"
+    rest.put(f"/tasks/{kept}/push-config", CONFIG)
+
+    status, answer = rest.get(f"/tasks/{lost}/push-config")
+
+    assert (status, answer["error"]["code"]) == (409, "unsealable")
+    assert "SECRET_KEY_FALLBACKS" in answer["error"]["message"]
+    assert rest.get("/tasks/push-configs") == (200, {"data": {kept: CONFIG}})
 
 
 def test_what_is_secret_in_it_is_in_no_page_and_no_kept_answer(rest, signed_in, owner):

@@ -35,7 +35,9 @@ class Caller:
     namespace: str | None = None
 
     def runs(self, action: Action) -> RunQuerySet:
-        runs = Run.objects.allowing(self.token, action).filter(kind=Run.Kind.TASK)
+        """Those that are tasks: a restored one whose agent has begun another of its id is none."""
+        there = Run.objects.allowing(self.token, action).filter(kind=Run.Kind.TASK)
+        runs = there.filter(task__cleared_at=None)
         return runs if self.namespace is None else runs.filter(task__namespace=self.namespace)
 
     def sessions(self, action: Action) -> SessionQuerySet:

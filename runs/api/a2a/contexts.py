@@ -7,7 +7,7 @@ from uuid import UUID
 from runs.api.a2a.caller import Answer, Caller
 from runs.api.a2a.params import Params
 from runs.api.a2a.tasks import cursor_of, next_page, page_of
-from runs.models import Action, Run, Session, delete_session
+from runs.models import Action, Session, delete_session
 from runs.models.context import Context, clear_context
 
 _WHY = "contexts/clear"
@@ -50,7 +50,7 @@ def _context_id(session: Session) -> str:
 def _task_ids(caller: Caller, sessions: Sequence[Session]) -> dict[UUID, list[str]]:
     """By session, oldest first."""
     found: dict[UUID, list[str]] = defaultdict(list)
-    tasks = Run.objects.visible_to(caller.token).filter(kind=Run.Kind.TASK, session__in=sessions)
+    tasks = caller.runs(Action.VIEW).filter(session__in=sessions)
     rows = tasks.order_by("created_at", "id").values_list("session", "id", "task__task_id")
     for session_id, run_id, task_id in rows:
         found[session_id].append(str(task_id or run_id))

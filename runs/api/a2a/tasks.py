@@ -66,7 +66,8 @@ def cancel(caller: Caller, params: Params) -> Answer:
                 "Tasks can only be canceled while pending or running.",
             )
         request_cancel(run, by)
-        transition(run, Status.CANCELLED, raw_status="canceled", by=by)
+        if not run.is_final:  # one that nobody has begun has ended with that
+            transition(run, Status.CANCELLED, raw_status="canceled", by=by)
     return _shown(caller.task(task.task_id, Action.CANCEL))
 
 
