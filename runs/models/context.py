@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from runs.exact import Json, clean_text, join_exact, split_exact
 from runs.models import triggers
 from runs.models.access import OwnedQuerySet
-from runs.models.deletion import delete_session
+from runs.models.deletion import delete_session, take_turn
 from runs.models.owner import Owner
 from runs.models.run import AGENT_LENGTH, Run
 from runs.models.session import Session
@@ -63,6 +63,11 @@ class Context(models.Model):
                 fields=["owner", "namespace", "-opened_at", "-session"],
                 name="context_list",
                 condition=Q(cleared_at=None),
+            ),
+            models.Index(
+                fields=["owner", "namespace", "caller", "-opened_at", "-session"],
+                name="context_caller_list",
+                condition=Q(cleared_at=None, caller__isnull=False),
             ),
         ]
 
@@ -175,6 +180,7 @@ def clear_context(context: Context, by: str, reason: str) -> int:
     Open ones end with it: what their agent still says is late. Raises ValueError without a reason.
     """
     with transaction.atomic():
+        take_turn()
         # Before the session, as those do who append to them: else both would wait for each other.
         theirs = Run.objects.filter(session=context.session_id, deleted_at=None).order_by("pk")
         held = dict(theirs.select_for_update(of=("self",)).values_list("id", "status"))
