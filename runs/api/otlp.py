@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from google.protobuf.message import DecodeError
 
-from runs import errors
+from runs import errors, streams
 from runs.access import token_only
 from runs.api.strict_json import JsonError, read_json
 from runs.ingest import Export, logs_in, spans_in, spans_in_protobuf, take_in
@@ -28,7 +28,7 @@ type Json = Any
 
 COMPRESSED_BYTES = 8 * 2**20
 MOST_MEMBERS = 32  # of a gzip body; each costs something, even if it holds nothing
-AT_ONCE = 8  # exports that a process reads at a time: each may take much memory
+AT_ONCE = 8  # exports that a process works on at a time: each may take much memory
 WAIT = 5.0  # seconds, for one of these places
 _CHUNK = 64 * 1024
 _IN_MEMORY = 4 * 2**20  # bytes of a body; what is longer is kept in a file until all of it is there
@@ -67,13 +67,16 @@ def _take(
     try:
         owner = _owner(request)
         _check_type(request)
-        if not _places.acquire(timeout=WAIT):
-            return errors.unavailable(request, "Too many exports at a time: try again in a few seconds.")
-        try:
-            export = _read(request, container, sort, sort_protobuf)
-            take_in(owner, export)
-        finally:
-            _places.release()
+        streams.let_go()
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
+            _receive(request, body)  # a slow client keeps neither a place nor a connection to the database
+            if not _places.acquire(timeout=WAIT):
+                return errors.unavailable(request, "Too many exports at a time: try again in a few seconds.")
+            try:
+                export = _read(request, body.read(), container, sort, sort_protobuf)
+                take_in(owner, export)
+            finally:
+                _places.release()
     except _Refused as refused:
         answer = errors.response(request, refused.status, str(refused))
         if refused.status == 401:
@@ -102,11 +105,11 @@ def _check_type(request: HttpRequest) -> None:
 # ── Reading ────────────────────────────────────────────────────────────────
 def _read(
     request: HttpRequest,
+    data: bytes,
     container: str,
     sort: Callable[[Json], Export],
     sort_protobuf: Callable[[bytes], Export],
 ) -> Export:
-    data = _body(request)
     if media_type(request.headers.get("Content-Type", "")) == PROTOBUF:
         try:
             return sort_protobuf(data)
@@ -126,18 +129,16 @@ def _read(
     return sort(document)
 
 
-def _body(request: HttpRequest) -> bytes:
+def _receive(request: HttpRequest, body: IO[bytes]) -> None:
     """The whole body, uncompressed; with its limits checked while it is read (RELIABILITY.md I3, I4)."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise _Refused(415, f"Unsupported Content-Encoding {encoding[:50]!r}; set compression: gzip or none")
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
-        if encoding == "gzip":
-            _inflate(request, body)
-        else:
-            _copy(request, body)
-        body.seek(0)
-        return body.read()
+    if encoding == "gzip":
+        _inflate(request, body)
+    else:
+        _copy(request, body)
+    body.seek(0)
 
 
 def _copy(request: HttpRequest, body: IO[bytes]) -> None:

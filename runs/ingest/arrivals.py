@@ -1,6 +1,7 @@
 """An export, sorted by trace: what is kept of it, and what is refused, span by span."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from runs.traces.reading import traces_of
 from runs.traces.values import items, mapping, scalar_text
 
 BAD_IDS = "invalid trace or span id"
-MOST_SPANS = 10_000  # of one trace
+MOST_SPANS = 10_000  # of one trace; and so many log records
 TOO_MANY = f"more than {MOST_SPANS:,} in one trace"
 
 # What the attributes of an agent's work begin with, in whatever dialect (runs.traces).
@@ -23,6 +24,7 @@ _OF_AGENTS = (
     *("gen_ai.", "llm.", "openinference.", "traceloop.", "gcp.vertex.agent."),
     *("ai.operationId", "ai.telemetry.", "langsmith.", "pydantic_ai."),
 )
+_TRACE_ID, _SPAN_ID = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{16}")
 _REMOTE_PARENT = 0x300  # in a span's flags: it says where its parent is, and that is elsewhere
 
 # Entries with what they share, and what makes a document of them.
@@ -59,6 +61,11 @@ class Arrival:
             return traces_of(known, self.logs)[0]
         found = traces_of(*spans_from_logs(self.logs))
         return found[0] if found else Trace(self.trace_id)
+
+    @property
+    def number(self) -> int:
+        """How many spans and log records."""
+        return len(self.spans) + len(self.logs)
 
     @property
     def document(self) -> bytes:
@@ -107,17 +114,22 @@ def spans_in_protobuf(data: bytes) -> Export:
 
 def logs_in(document: Json) -> Export:
     """The log records that tell what was said. Others are nothing to us: they are taken and not kept."""
+    export = Export()
     found: dict[str, Arrival] = {}
     for source, raw in _entries(document, "Logs"):
         log = read_log(raw, source.attributes)
-        if log is None or len(log.trace_id) != 32 or not is_told(log):
+        if log is None or not _TRACE_ID.fullmatch(log.trace_id) or not is_told(log):
             continue
         arrival = found.get(log.trace_id)
         if arrival is None:
             arrival = found[log.trace_id] = Arrival(log.trace_id, is_agents=True, encode=_logs_as_json)
+        if len(arrival.logs) == MOST_SPANS:
+            export.refuse(TOO_MANY)
+            continue
         arrival.logs.append(log)
         arrival.put(source, raw)
-    return Export(list(found.values()))
+    export.arrivals = list(found.values())
+    return export
 
 
 def joined(trace_id: str, documents: Sequence[Json]) -> Arrival:
@@ -125,7 +137,11 @@ def joined(trace_id: str, documents: Sequence[Json]) -> Arrival:
     whole = Arrival(trace_id, batches=len(documents))
     for document in documents:
         for arrival in (*spans_in(document).arrivals, *logs_in(document).arrivals):
-            whole = merged(whole, arrival)
+            for span_id, span in arrival.spans.items():
+                whole.spans.setdefault(span_id, span)
+            whole.logs.extend(arrival.logs)
+            whole.is_agents = whole.is_agents or arrival.is_agents
+            whole.has_root = whole.has_root or arrival.has_root
     return whole
 
 
@@ -209,8 +225,8 @@ def _awaited(spans: dict[str, Span]) -> list[Span]:
 
 def _has_ids(span: Span) -> bool:
     """16 and 8 bytes in hex, and not nothing but zeros, which is how OpenTelemetry says "no id"."""
-    sized = len(span.trace_id) == 32 and len(span.span_id) == 16
-    return sized and span.trace_id.strip("0") != "" and span.span_id.strip("0") != ""
+    known = _TRACE_ID.fullmatch(span.trace_id) and _SPAN_ID.fullmatch(span.span_id)
+    return bool(known) and span.trace_id.strip("0") != "" and span.span_id.strip("0") != ""
 
 
 # ── JSON ───────────────────────────────────────────────────────────────────

@@ -1,17 +1,19 @@
 """Keeping what came: new traces in bulk, those that are there already one by one.
 
-One transaction for an export, few statements, and locks in one order: traces by their ids, then sessions by
-their keys. So two exports never wait for each other in a circle.
+One transaction for an export, few statements, and locks in one order: traces and their runs by their ids,
+the sessions that these are in, then those that begin by their keys. Two exports that have traces of both
+kinds may wait for each other in a circle all the same: one of them is tried again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
+from psycopg.errors import DeadlockDetected
 
 from runs.ingest.arrivals import MOST_SPANS, TOO_MANY, Arrival, Export, joined, merged, without
 from runs.ingest.retelling import retell
@@ -22,12 +24,15 @@ from runs.models import Owner, Run
 from runs.models.copying import copying
 from runs.models.span import IDLE_AFTER, SpanBatch, Trace, id_of, read_batch
 
-type Json = Any
-
 ID_TAKEN = "the id of its run is taken"
 WAITING_FOR = timedelta(days=1)  # for an agent's span in a trace that has none so far
 type Begun = dict[UUID, Arrival]  # what came of traces whose runs begin
 _AT_ONCE = 100  # traces that upkeep closes in one transaction
+_TRIES = 5  # of a transaction that met another one
+
+
+class _Gone(Exception):
+    """A trace that was there a moment ago is there no more: it was forgotten, or purged with its run."""
 
 
 def take_in(owner: Owner, export: Export) -> None:
@@ -36,12 +41,22 @@ def take_in(owner: Owner, export: Export) -> None:
     Spans that are there already are passed over, so that an export may be sent again.
     """
     arrivals = {id_of(owner, one.trace_id): one for one in export.arrivals}
-    try:
-        _take_in(owner, arrivals, export)
-    except IntegrityError:
+    refused = dict(export.refused)
+    for left in reversed(range(_TRIES)):
+        try:
+            _take_in(owner, arrivals, export)
+            return
+        except (IntegrityError, OperationalError, _Gone) as error:
+            if not left or (isinstance(error, OperationalError) and not _is_deadlock(error)):
+                raise
+        export.refused = dict(refused)  # the next try refuses anew
         for pk in _taken(arrivals):
-            export.refuse(ID_TAKEN, len(arrivals.pop(pk).spans))
-        _take_in(owner, arrivals, export)
+            export.refuse(ID_TAKEN, arrivals.pop(pk).number)
+        refused = dict(export.refused)
+
+
+def _is_deadlock(error: OperationalError) -> bool:
+    return isinstance(error.__cause__, DeadlockDetected)
 
 
 def _take_in(owner: Owner, arrivals: dict[UUID, Arrival], export: Export) -> None:
@@ -64,9 +79,8 @@ def close_idle(owner: Owner) -> int:
             owner=owner, state=Trace.State.OPEN, last_span_at__lt=Now() - IDLE_AFTER
         )
         traces = list(idle.order_by("last_span_at")[:_AT_ONCE])
-        known = _known(owner, [trace.pk for trace in traces])
         for trace in traces:
-            told = tell(known.get(trace.pk, Arrival(trace.trace_id)), timezone.now())
+            told = tell(_known(owner, trace), timezone.now())
             _house(owner, trace.pk, told)
             retell(owner, trace, told, ended=True, idle=True)
         Trace.objects.filter(owner=owner, pk__in=[trace.pk for trace in traces]).update(
@@ -157,39 +171,49 @@ def _taken(arrivals: dict[UUID, Arrival]) -> set[UUID]:
 def _merge(owner: Owner, arrivals: dict[UUID, Arrival], export: Export) -> Begun:
     """Adds what is new to these traces, and tells their runs anew; gives those whose runs begin only now."""
     held = list(Trace.objects.select_for_update().filter(owner=owner, pk__in=list(arrivals)).order_by("pk"))
+    if len(held) < len(arrivals):
+        raise _Gone
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD, [owner.pk, list(arrivals), owner.pk])
     begun: Begun = {}
     batches: list[tuple[UUID, int, Arrival]] = []
-    known = _known(owner, list(arrivals))
     for trace in held:
-        before = known.get(trace.pk, Arrival(trace.trace_id))
+        before = _known(owner, trace)
         fresh = without(arrivals[trace.pk], before)
-        if len(before.spans) + len(fresh.spans) > MOST_SPANS:
-            export.refuse(TOO_MANY, len(fresh.spans))
-        elif fresh.spans or fresh.logs:
-            batches.append((trace.pk, before.batches + 1, fresh))
-            whole = merged(before, fresh)
-            if _go_on(owner, trace, whole):
-                begun[trace.pk] = whole
+        if not fresh.number:
+            continue
+        whole = merged(before, fresh)
+        if max(len(whole.spans), len(whole.logs)) > MOST_SPANS:
+            export.refuse(TOO_MANY, fresh.number)
+            continue
+        batches.append((trace.pk, before.batches + 1, fresh))
+        if _go_on(owner, trace, whole):
+            begun[trace.pk] = whole
     _keep_batches(batches)
     return begun
 
 
-def _known(owner: Owner, ids: Sequence[UUID]) -> dict[UUID, Arrival]:
-    """What came of these traces before. To be read while their rows are held."""
-    documents: dict[UUID, list[Json]] = {}
+# The runs of traces, and then the sessions, which are active as soon as one of these is told anew.
+_HOLD = """
+    WITH held AS (
+        SELECT session_id FROM run WHERE owner_id = %s AND id = ANY(%s) ORDER BY id FOR UPDATE
+    )
+    SELECT FROM session WHERE owner_id = %s AND id IN (SELECT session_id FROM held)
+    ORDER BY id FOR NO KEY UPDATE
+"""
+
+
+def _known(owner: Owner, trace: Trace) -> Arrival:
+    """What came of a trace before: of one at a time, since each may be large. Its row is held meanwhile."""
     with connection.cursor() as cursor:
-        cursor.execute(_KNOWN, [owner.pk, list(ids)])
-        trace_ids = {}
-        for pk, trace_id, document, is_protobuf in cursor.fetchall():
-            documents.setdefault(pk, []).append(read_batch(bytes(document), is_protobuf))
-            trace_ids[pk] = trace_id
-    return {pk: joined(trace_ids[pk], found) for pk, found in documents.items()}
+        cursor.execute(_KNOWN, [owner.pk, trace.pk])
+        documents = [read_batch(bytes(document), is_protobuf) for document, is_protobuf in cursor.fetchall()]
+    return joined(trace.trace_id, documents)
 
 
 _KNOWN = """
-    SELECT trace.id, trace.trace_id, document, is_protobuf
-    FROM span_batch JOIN trace ON trace.id = span_batch.trace_id
-    WHERE trace.owner_id = %s AND trace.id = ANY(%s) ORDER BY trace.id, number
+    SELECT document, is_protobuf FROM span_batch JOIN trace ON trace.id = span_batch.trace_id
+    WHERE trace.owner_id = %s AND trace.id = %s ORDER BY number
 """
 
 

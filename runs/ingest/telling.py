@@ -13,7 +13,7 @@ import msgspec
 from runs.exact import clean_text, split_exact
 from runs.ingest.arrivals import Arrival
 from runs.models import Event, Usage
-from runs.models.event import TITLE_LENGTH
+from runs.models.event import MOST_TOKENS, TITLE_LENGTH, tokens_of
 from runs.models.run import AGENT_LENGTH
 from runs.models.search import Doc, event_doc
 from runs.models.span import EVAL_SET, GIVEN, INSTANCE, RUN_OF_SESSION
@@ -26,7 +26,6 @@ type Json = Any
 
 EARLIEST = 365 * 86_400 * 10**9  # nanoseconds since 1970: clocks that were never set begin there
 AHEAD = timedelta(days=1)  # by which a client's clock may be wrong; what is later is no time at all
-MOST_TOKENS = 10**12  # of one step; what is more is a mistake
 MOST_COST = 10**7  # US dollars, likewise
 MOST_RAW = 200  # spans told as they are, where nothing else is told
 
@@ -101,6 +100,7 @@ def tell(arrival: Arrival, now: datetime) -> Told:
     """Reads the trace as far as it is here. Nothing in here raises, whatever the spans hold."""
     trace = arrival.trace
     turns, service = turns_of(trace), service_name([trace])
+    models = {model for turn in turns for model in turn.models}
     root = _root(trace, arrival)
     until = now + AHEAD
     name, latest = session_name(trace), _nanoseconds(until)
@@ -114,7 +114,7 @@ def tell(arrival: Arrival, now: datetime) -> Told:
         name=_line(root.name if root is not None else ""),
         agent=clean_text(next((turn.agent_name for turn in turns if turn.agent_name), ""))[:AGENT_LENGTH],
         service=clean_text(service)[:AGENT_LENGTH],
-        model=clean_text(", ".join(sorted({model for turn in turns for model in turn.models}))),
+        model=clean_text(", ".join(sorted(models)))[:AGENT_LENGTH],
         failed=root is not None and root.status == "error",
         raw_status="" if root is None or root.status == "unset" else root.status,
         error=_error(root, turns) if root is not None and root.status == "error" else None,
@@ -150,7 +150,7 @@ def _error(root: Span, turns: list[Turn]) -> str:
 def _session_metadata(trace: Trace, service: str) -> dict[str, Json]:
     """What the resource says of the session; agentevals shows it (CONTRACTS.md 1.10)."""
     resource = next((span.resource for span in trace.spans.values()), {})
-    told: dict[str, Json] = {"service.name": service} if service else {}
+    told: dict[str, Json] = {"service.name": clean_text(service)} if service else {}
     for key, value in resource.items():
         if key in _OF_SESSION or key.startswith(GIVEN):
             told[clean_text(key)] = clean_text(scalar_text(value))
@@ -204,7 +204,7 @@ def _payload(step: Step, failed: bool) -> dict[str, Json]:
 def _event(step: Step, payload: dict[str, Json], numbers: dict[str, int], until: datetime) -> ToldEvent:
     number = numbers[step.span_id] = numbers.get(step.span_id, 0) + 1
     at = _believed(step.at, until)
-    usage = Usage(_tokens(step.input_tokens), _tokens(step.output_tokens))
+    usage = Usage(tokens_of(step.input_tokens), tokens_of(step.output_tokens))
     return told_event(f"span:{step.span_id}:{number}", step.kind, step.role, payload, at, usage)
 
 
@@ -238,10 +238,6 @@ def _raw_events(trace: Trace, until: datetime) -> Iterator[ToldEvent]:
 
 
 # ── What it used ───────────────────────────────────────────────────────────
-def _tokens(number: int | None) -> int | None:
-    return number if number is not None and 0 <= number <= MOST_TOKENS else None
-
-
 def _add_rest(last: ToldEvent, turn: Turn, events: list[ToldEvent]) -> None:
     """Tokens of calls that said nothing, so that the events add up to the turn."""
     own = last.usage

@@ -17,6 +17,7 @@ from runs.models.run import LeaseLost, Run
 from runs.models.search import Doc, event_doc, known_terms
 
 TITLE_LENGTH = 200
+MOST_TOKENS = 10**12  # of one step; what is more is a mistake
 LONGEST_ID = 2000  # bytes; an index entry of PostgreSQL has a limit
 
 
@@ -27,6 +28,11 @@ class Usage:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: Decimal | None = None
+
+
+def tokens_of(number: int | None) -> int | None:
+    """What somebody else says of a step's tokens, where it can be true."""
+    return number if number is not None and 0 <= number <= MOST_TOKENS else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,8 @@ def read_batch(document: bytes, is_protobuf: bool) -> dict[str, Json]:
 
 
 def id_of(owner: Owner, trace_id: str) -> UUID:
-    """A UUID (version 8) that nobody can choose: the database makes the history of such a run anew, and of
-    no other (`retell_run` in migration 0008)."""
+    """A UUID (version 8) that nobody has by chance: the database makes the history of such a run anew, and
+    of no other (`retell_run` in migration 0008)."""
     digest = sha256(f"runfolio trace {owner.pk} {trace_id}".encode()).digest()[:16]
     number = int.from_bytes(digest) & ~(0xF << 76) | (0x8 << 76)
     return UUID(int=number & ~(0x3 << 62) | (0x2 << 62))
@@ -138,14 +138,12 @@ class LiveSession:
         return found if isinstance(found, str) else None
 
     def is_complete(self, now: datetime) -> bool:
-        return is_complete(self.traces, now)
+        latest = max(trace.last_span_at for trace in self.traces)
+        return is_complete(latest, all(trace.rooted_at for trace in self.traces), now)
 
 
-def is_complete(traces: Iterable[Trace], now: datetime) -> bool:
-    """Whether nothing more is expected: 3 s after all roots are there, else 30 s after the last span."""
-    found = list(traces)
-    latest = max((trace.last_span_at for trace in found), default=now)
-    rooted = all(trace.rooted_at is not None for trace in found)
+def is_complete(latest: datetime, rooted: bool, now: datetime) -> bool:
+    """Whether nothing more is expected: 3 s after the last span where all roots are there, else 30 s."""
     return now - latest >= (COMPLETE_AFTER if rooted else IDLE_AFTER)
 
 

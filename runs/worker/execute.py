@@ -19,6 +19,7 @@ from runs.api.schemas import present_result
 from runs.evaluators import Outcome
 from runs.exact import Json, clean_text, split_exact
 from runs.models import Claim, NewEvent, Result, Run, Session, Usage
+from runs.models.event import tokens_of
 from runs.models.queue import jittered
 from runs.models.run import AGENT_LENGTH
 from runs.models.session import KEY_LENGTH
@@ -212,7 +213,7 @@ class Writer:
 def _describe(run: Run, claim: Claim, about: Mapping[str, Any]) -> None:
     columns: dict[str, object] = {
         "agent": clean_text(about["agent"])[:AGENT_LENGTH],
-        "model": clean_text(about["model"]),
+        "model": clean_text(about["model"])[:AGENT_LENGTH],
     }
     if not run.title and about["title"]:
         columns["title"] = clean_text(about["title"])
@@ -232,7 +233,7 @@ def new_event(told: Told) -> NewEvent:
         role=told.get("role", ""),
         event_id=told["event_id"],
         occurred_at=datetime.fromisoformat(at) if at else None,
-        usage=Usage(told.get("input_tokens"), told.get("output_tokens")),
+        usage=Usage(tokens_of(told.get("input_tokens")), tokens_of(told.get("output_tokens"))),
     )
 
 

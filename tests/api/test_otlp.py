@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import permutations
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
-from django.db.utils import ProgrammingError
+from django.db.utils import OperationalError, ProgrammingError
 from django.utils import timezone
+from psycopg.errors import DeadlockDetected
 
-from runs.ingest import close_idle, forget_waiting
+from runs.ingest import close_idle, forget_waiting, keeping
 from runs.models import NewEvent, Owner, Run, Session, SpanBatch, Token, Trace, append_events
 from runs.models.counters import differences
 from runs.models.deletion import purge
@@ -363,6 +365,74 @@ def test_writers_of_one_trace_lose_nothing(committed_db, exporter):
     assert list(differences()) == []
 
 
+def test_late_spans_of_the_same_sessions_do_not_wait_in_a_circle(committed_db, exporter, owner, monkeypatch):
+    numbers = sorted(range(1, 5), key=lambda number: id_of(owner, f"{number:032x}"))
+    said = dict(zip(numbers, "abba", strict=True))
+
+    def late(span_number: int, *traces: int) -> list[dict[str, Any]]:
+        return [
+            one
+            for number in traces
+            for one in of_trace(number, chat(span_number, 1, attributes={CONVERSATION: said[number]}))
+        ]
+
+    exporter.traces(*late(2, *numbers))
+    Session.objects.update(last_activity_at=timezone.now() - timedelta(minutes=1))
+    tries: list[int] = []
+    note, retell = keeping._note, keeping.retell
+    monkeypatch.setattr(keeping, "_note", lambda *args: tries.append(1) or note(*args))
+    monkeypatch.setattr(keeping, "retell", lambda *args, **more: (retell(*args, **more), time.sleep(0.3)))
+
+    def send(*traces: int) -> None:
+        exporter.traces(*late(3, *traces))
+        connections.close_all()
+
+    threads = [threading.Thread(target=send, args=pair) for pair in (numbers[:2], numbers[2:])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(Trace.objects.values_list("span_count", flat=True)) == [2, 2, 2, 2]
+    assert len(tries) == 2, "none had to be tried again"
+
+
+def test_an_export_that_lost_to_another_is_tried_again(exporter, monkeypatch):
+    begin, lost = keeping._begin, [DeadlockDetected("deadlock detected")]
+
+    def begin_second(*args: Any) -> None:
+        begin(*args)
+        if lost:
+            raise OperationalError from lost.pop()
+
+    monkeypatch.setattr(keeping, "_begin", begin_second)
+    exporter.traces(*weather())
+    assert told(Run.objects.get()) == HISTORY
+
+
+def test_a_trace_that_is_forgotten_meanwhile_begins_anew(
+    committed_db, exporter, owner, pass_time, monkeypatch
+):
+    exporter.traces(span(1))
+    pass_time(25 * 3600)
+    note, forgotten = keeping._note, []
+
+    def forget() -> None:
+        forgotten.append(forget_waiting(owner))
+        connections.close_all()
+
+    def note_and_forget(*args: Any) -> Any:
+        new = note(*args)
+        other = threading.Thread(target=forget)
+        other.start()
+        other.join()
+        return new
+
+    monkeypatch.setattr(keeping, "_note", note_and_forget)
+    exporter.traces(agent(2), chat(3, 2, asked=[user("Why?")]))
+    assert forgotten[0] == 1
+    assert Run.objects.get().title == "Why?"
+
+
 # ── Logs ───────────────────────────────────────────────────────────────────
 def test_what_log_records_say_belongs_to_their_spans(exporter):
     records = [
@@ -400,6 +470,13 @@ def test_an_id_that_somebody_took_is_refused(exporter, owner):
     answer = exporter.post(json.dumps(export(*both)))
     assert json.loads(answer.content)["partialSuccess"]["rejectedSpans"] == "3"
     assert Run.objects.filter(metadata__trace_id=f"{9:032x}").exists()
+
+
+def test_log_records_of_such_a_trace_are_refused_too(exporter, owner):
+    Run.objects.open_task(owner, run_id=id_of(owner, TRACE_ID))
+    records = [log("gen_ai.user.message", {"content": "Why?"}, 2)]
+    answer = exporter.post(json.dumps({"resourceLogs": records}), "/v1/logs")
+    assert json.loads(answer.content)["partialSuccess"]["rejectedLogRecords"] == "1"
 
 
 def test_spans_go_with_their_run(exporter, owner):

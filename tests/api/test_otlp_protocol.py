@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as project_settings
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -17,7 +17,7 @@ from project.wsgi import with_otlp_port
 from runs.api import otlp
 from runs.models import Run, SpanBatch, Token, Trace
 from tests.api.otlp import PROTOBUF, Exporter, as_protobuf, weather
-from tests.traces.spans import SECOND, agent, assistant, chat, export, span, user
+from tests.traces.spans import SECOND, agent, assistant, chat, export, log, span, user
 
 BODY = json.dumps(export(*weather()))
 
@@ -135,6 +135,19 @@ def test_more_spans_of_one_trace_than_fit_are_refused_each(exporter, monkeypatch
     assert Trace.objects.get().span_count == 4
 
 
+@pytest.mark.parametrize("at_once", [20, 3])
+def test_more_log_records_of_one_trace_than_fit_are_refused_as_well(exporter, monkeypatch, at_once):
+    for module in ("arrivals", "keeping"):
+        monkeypatch.setattr(f"runs.ingest.{module}.MOST_SPANS", 4)
+    records = [log("gen_ai.user.message", {"content": f"Why {number}?"}, 2) for number in range(20)]
+    for first in range(0, 20, at_once):
+        body = json.dumps({"resourceLogs": records[first : first + at_once]})
+        answer = exporter.post(body, "/v1/logs")
+    rejected = {20: "16", 3: "2"}[at_once]
+    assert json.loads(answer.content)["partialSuccess"]["rejectedLogRecords"] == rejected
+    assert Run.objects.get().event_count <= 4
+
+
 # ── Errors ─────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     "body", [b"{", b"[1]", b'"text"', b'{"resourceSpans": 5}', b'{"resourceSpans": [1]}']
@@ -189,6 +202,19 @@ def test_too_many_at_a_time_are_503(exporter, monkeypatch):
     assert exporter.post(BODY).status_code == 200
 
 
+def test_a_body_that_comes_slowly_keeps_no_place_and_no_connection(committed_db, exporter, monkeypatch):
+    kept: list[Any] = []
+    receive = otlp._receive
+
+    def receive_slowly(*args: Any) -> None:
+        kept.extend((otlp.AT_ONCE - otlp._places._value, connection.connection))
+        receive(*args)
+
+    monkeypatch.setattr(otlp, "_receive", receive_slowly)
+    assert exporter.post(BODY).status_code == 200
+    assert kept == [0, None]
+
+
 # ── What is refused span by span ───────────────────────────────────────────
 BAD = [
     {"traceId": "00000000000000000000000000000000"},
@@ -198,6 +224,10 @@ BAD = [
     {"traceId": None},
     {"traceId": {"a": 1}},
     {"spanId": ""},
+    {"traceId": "z" * 32},
+    {"traceId": '{"' * 16},
+    {"traceId": "a," * 16},
+    {"spanId": "z" * 16},
 ]
 
 
@@ -214,6 +244,15 @@ def test_the_same_in_protobuf(exporter):
     answer = exporter.post(body, kind=PROTOBUF)
     told = ExportTraceServiceResponse.FromString(answer.content).partial_success
     assert (told.rejected_spans, told.error_message) == (2, "2 span(s) rejected: invalid trace or span id")
+
+
+@pytest.mark.parametrize("trace_id", ["z" * 32, '{"' * 16, "a," * 16])
+def test_a_log_record_without_a_usable_trace_is_not_kept(exporter, trace_id):
+    record = log("gen_ai.user.message", {"content": "Why?"}, 2)
+    record["scopeLogs"][0]["logRecords"][0]["traceId"] = trace_id
+    answer = exporter.post(json.dumps({"resourceLogs": [record]}), "/v1/logs")
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    assert not Trace.objects.exists()
 
 
 # ── Whatever they hold (RELIABILITY.md I6) ─────────────────────────────────
@@ -237,6 +276,7 @@ HOSTILE: dict[str, list[Any]] = {
     "huge numbers": said("x", attributes={"gen_ai.usage.input_tokens": 2**63 - 1}),
     "more than fits": said("x", attributes={"gen_ai.usage.output_tokens": 10**30}),
     "names without end": [agent(1, name="n" * 100_000), *said("x")[1:]],
+    "a model without end": said("x", attributes={"gen_ai.request.model": "m" * 9_000}),
     "no attributes": [agent(1), {**chat(2, 1), "attributes": None}],
     "attributes that are none": [agent(1), {**chat(2, 1), "attributes": [1, None, {"key": 5}, {"key": "a"}]}],
     "events that are none": said("x", events=[1, {"name": None, "attributes": 5}]),
@@ -255,6 +295,12 @@ def test_it_is_kept_and_shown_whatever_it_holds(exporter, signed_in, spans):
     assert signed_in.get(f"/runs/{run.pk}").status_code == 200
     assert signed_in.get("/").status_code == 200
     assert exporter.post(json.dumps(export(span(70, 1)))).status_code == 200, "and told anew"
+
+
+def test_a_service_may_be_called_anything(exporter):
+    named = export(*weather(), resource={"service.name": "a\0\ud800"})
+    assert exporter.post(json.dumps(named)).status_code == 200
+    assert Run.objects.get().session.metadata == {"service.name": "a\ufffd\ufffd"}
 
 
 @pytest.mark.parametrize(

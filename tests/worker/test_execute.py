@@ -8,6 +8,7 @@ import pytest
 from runs.models import Event, LeaseLost, Run, Session
 from runs.worker.execute import execute
 from tests.conftest import SAMPLES, eventually
+from tests.traces.spans import agent, export, span
 from tests.worker.specs import BUILTIN, STUBBORN, copies, spec_of
 from tests.worker.test_queue import expire
 
@@ -121,6 +122,19 @@ def test_hostile_text_in_a_trace_is_kept_exactly(evaluated, sample):
     texts = [part["text"] for event in run.events.all() for part in event.full_payload.get("parts", [])]
     assert run.status == "succeeded"
     assert said in texts
+
+
+def test_more_tokens_than_can_be_true_are_not_counted(evaluated):
+    counts = {"gen_ai.usage.input_tokens": 2**63 - 1, "gen_ai.usage.output_tokens": 5}
+    calls = [
+        span(number, 1, attributes={"gen_ai.operation.name": "chat", **counts}, name="chat")
+        for number in (2, 3)
+    ]
+
+    run = evaluated(spec_of(export(agent(), *calls)))
+
+    assert (run.status, run.error) == ("succeeded", None)
+    assert (run.input_tokens, run.output_tokens) == (None, 10)
 
 
 def replace_user_text(node: Any, said: str) -> None:
