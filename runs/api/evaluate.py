@@ -280,11 +280,8 @@ def _waited_for(request: ApiRequest, asked: Asked) -> HttpResponseBase:
 
 
 def _followed(request: ApiRequest, asked: Asked) -> HttpResponseBase:
-    try:
-        begun = begin(request.auth, asked)
-    except CannotEvaluate as refused:
-        return streamed_events(request, iter([_data({"error": str(refused)})]))
-    return streamed_events(request, _events(begun, request.auth))
+    """Begun by the stream itself, once it has a place: who is told to try again would begin another one."""
+    return streamed_events(request, _events(request.auth, asked))
 
 
 def streamed_events(request: HttpRequest, events: Iterator[bytes]) -> HttpResponseBase:
@@ -295,7 +292,18 @@ def streamed_events(request: HttpRequest, events: Iterator[bytes]) -> HttpRespon
     return response
 
 
-def _events(begun: Begun, caller: Token) -> Iterator[bytes]:
+def _events(caller: Token, asked: Asked) -> Iterator[bytes]:
+    try:
+        begun = begin(caller, asked)
+    except CannotEvaluate as refused:
+        yield _data({"error": str(refused)})
+        return
+    except (DatabaseError, PoolTimeout):
+        yield _data({"error": "The database does not answer. Try again in a few seconds."})
+        return
+    finally:
+        streams.let_go()
+    del asked  # it may be large, and this may take long
     for item in begun.items:
         yield b"event: performance_metrics\n" + _data(_known(item))
     try:

@@ -343,12 +343,13 @@ def test_a_client_that_goes_away_leaves_the_run_as_it_is(committed_db, agenteval
         pass
 
 
-def test_one_stream_too_many_is_503(agentevals, settings):
+def test_one_stream_too_many_is_503_and_begins_nothing(agentevals, settings):
     settings.MAX_STREAMS = 0
 
     status, answer = agentevals.form("/api/evaluate/stream", **form())
 
     assert (status, "MAX_STREAMS" in answer["detail"]) == (503, True)
+    assert not Run.objects.exists()
 
 
 def _without_times(value: Any) -> Any:
