@@ -17,7 +17,7 @@ import pytest
 
 from runs.errors import AGENTEVALS_PATHS
 from runs.gateway.page import page_folder
-from runs.gateway.server import Gateway, Passing
+from runs.gateway.server import CHUNK, Gateway, Passing
 from tests.conftest import ROOT
 
 SECRET = "rf_secret"
@@ -49,11 +49,15 @@ class _Echo(BaseHTTPRequestHandler):
         if self.path.startswith("/stream/"):
             self._stream(upstream)
             return
+        is_broken = self.path.endswith("/broken")
         self.send_response(207)
         self.send_header("Set-Cookie", "a=b")
-        self.send_header("Content-Length", "4")
+        self.send_header("Content-Length", "8" if is_broken else "4")
         self.end_headers()
-        if self.command != "HEAD":
+        if is_broken:
+            self.wfile.write(b"half")
+            self.close_connection = True
+        elif self.command != "HEAD":
             self.wfile.write(b"done")
 
     do_POST = do_HEAD = do_GET
@@ -158,6 +162,24 @@ def test_events_come_as_they_are_sent(gateway, upstream):
     assert answer.read1(100) == b"data: 1\n\n"
     upstream.go_on.set()
     assert answer.read() == b"data: 2\n\n"
+
+
+def test_an_answer_that_breaks_off_is_not_waited_for(gateway):
+    with socket.create_connection(("127.0.0.1", gateway.server_port), timeout=10) as client:
+        host = f"127.0.0.1:{gateway.server_port}"
+        client.sendall(f"GET /api/runs/broken HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        received = b"".join(iter(lambda: client.recv(CHUNK), b""))
+    assert received.endswith(b"half")
+
+
+@pytest.mark.parametrize(
+    "line", ["GET /api/runs/é HTTP/1.1", f"GET /api/runs HTTP/1.1\r\nContent-Length: {'9' * 5000}"]
+)
+def test_what_cannot_be_passed_on_is_400(gateway, upstream, line):
+    with socket.create_connection(("127.0.0.1", gateway.server_port), timeout=10) as client:
+        client.sendall(f"{line}\r\nHost: 127.0.0.1:{gateway.server_port}\r\n\r\n".encode())
+        received = b"".join(iter(lambda: client.recv(CHUNK), b""))
+    assert (received.split()[1], upstream.asked) == (b"400", [])
 
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/v1/traces", "/a2a", "/admin/"])

@@ -32,6 +32,8 @@ from runs.models.span import LiveSession, otlp_of, session_of, sessions
 from runs.traces import Trace, read_traces
 from runs.traces.grouping import CASE_ID, SESSION_NAME, drafts_of_group
 from runs.traces.invocations import eval_set_of
+from runs.traces.otlp import attributes_of
+from runs.traces.values import items, scalar_text
 
 router = Router(tags=["agentevals"])
 may_view, may_submit = TokenAuth(Action.VIEW), TokenAuth(Action.SUBMIT)
@@ -281,12 +283,21 @@ def _document(live: LiveSession, **stamps: str) -> dict[str, Json]:
     document = otlp_of(live)
     for block in (*document.get("resourceSpans", ()), *document.get("resourceLogs", ())):
         resource = block.setdefault("resource", {})
-        attributes = [one for one in resource.get("attributes") or () if one.get("key") not in stamps]
-        is_named = any(one.get("key") == SESSION_NAME for one in attributes)
+        attributes = [one for one in _attributes(resource) if one["key"] not in stamps]
+        is_named = any(one["key"] == SESSION_NAME for one in attributes)
         told = stamps if is_named else {SESSION_NAME: live.key, **stamps}
         stamped = [{"key": key, "value": {"stringValue": value}} for key, value in told.items()]
         resource["attributes"] = attributes + stamped
     return document
+
+
+def _attributes(resource: dict[str, Any]) -> list[dict[str, Json]]:
+    """As a list that has a key in each entry, which is not all that is taken: see runs.traces.otlp."""
+    sent = resource.get("attributes")
+    if isinstance(sent, dict):
+        told = attributes_of(sent)
+        return [{"key": key, "value": {"stringValue": scalar_text(one)}} for key, one in told.items()]
+    return [one for one in items(sent) if isinstance(one, dict) and isinstance(one.get("key"), str)]
 
 
 def _traces(document: Json) -> list[Trace]:

@@ -47,6 +47,7 @@ def _short(name: str) -> str:
     return name
 
 
+type Number = Annotated[float, Field(allow_inf_nan=False)]
 type Whole = Annotated[int, Field(ge=0, le=MOST_INTEGER, strict=True)]
 
 
@@ -60,8 +61,8 @@ class _Result(BaseModel):
     evaluator_name: Annotated[Text, AfterValidator(_short)]
     evaluator_type: Literal["builtin", "code", "remote"] = "builtin"
     status: Literal["passed", "failed", "errored", "skipped"]
-    score: float | None = None
-    per_invocation_scores: list[float | None] = Field(default_factory=list)
+    score: Number | None = None
+    per_invocation_scores: list[Number | None] = Field(default_factory=list)
     trace_id: Text | None = None
     span_id: Text | None = None
     details: Free | None = None

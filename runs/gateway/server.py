@@ -11,7 +11,7 @@ import mimetypes
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -119,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._ask(connection, passing)
         except _Broken as broken:
             self._refuse(400, str(broken))
+        except (ValueError, InvalidURL):  # http.client sends no such path or header
+            self._refuse(400, "The request has what no request may have.")
         except (OSError, HTTPException) as error:
             log.warning("%s does not answer: %s", passing.url, error)
             self._refuse(502, f"Runfolio does not answer at {passing.url}. Is it running?")
@@ -178,8 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             while piece := answer.read1(CHUNK):
                 self.wfile.write(piece)
-        except (OSError, HTTPException):  # on whichever side: what was sent is not whole
-            self.close_connection = True
+            is_whole = not answer.length
+        except (OSError, HTTPException):  # on whichever side
+            is_whole = False
+        self.close_connection = self.close_connection or not is_whole
 
     # ── The page ────────────────────────────────────────────────────────────
     def _send_file(self, folder: Path, path: str) -> None:

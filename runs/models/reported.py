@@ -47,11 +47,12 @@ def derived_id(owner: Owner, run_id: UUID) -> UUID:
 
 
 def take_results(run: Run, results: Sequence[Result], attempt: int) -> None:
-    """Keeps results of a run whose row is held, each once.
+    """Keeps results of a run whose row is held, each once; of one that is told twice, the last.
 
     What comes late (after the end, or of an attempt before the latest) adds what is missing and changes
     nothing that is there.
     """
+    results = list({result.pk: result for result in results}.values())
     if run.is_final or attempt < run.attempt:
         known = set(Result.objects.filter(run=run).values_list("pk", flat=True))
         results = [result for result in results if result.pk not in known]

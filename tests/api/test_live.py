@@ -69,6 +69,21 @@ def test_a_sessions_spans_come_without_an_envelope_and_name_it(agentevals, sessi
     assert len(block["scopeSpans"][0]["spans"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [({"service.name": "shop"}, ["shop"]), ([1, None, {"key": ["a"]}], []), ("x", []), (5, [])],
+)
+def test_a_resource_of_any_shape_has_the_name_in_a_list(agentevals, owner, sent, kept):
+    document = talk()
+    document["resourceSpans"][0]["resource"]["attributes"] = sent
+    take_in(owner, spans_in(document))
+
+    status, document = agentevals.get(f"/api/streaming/sessions/otlp-{'a' * 12}/otlp")
+
+    named = [one["value"]["stringValue"] for one in document["resourceSpans"][0]["resource"]["attributes"]]
+    assert (status, named) == (200, [*kept, f"otlp-{'a' * 12}"])
+
+
 def test_a_trace_is_the_same_as_a_text(agentevals, session):
     key = session()
 

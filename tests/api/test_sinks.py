@@ -120,6 +120,13 @@ def test_each_partial_repeats_what_was_told_and_nothing_doubles(token):
     assert (run.passed_count, run.failed_count, run.results.count()) == (1, 1, 2)
 
 
+def test_of_a_result_that_is_told_twice_at_once_the_last_counts(token):
+    assert send(token, partial(a_result(score=0.2, status="failed"), a_result(score=0.9)))[0] == 200
+
+    run = Run.objects.get(pk=RUN)
+    assert (run.passed_count, run.failed_count, run.results.get().score) == (1, 0, 0.9)
+
+
 def test_a_newer_verdict_takes_the_place_of_the_older(token):
     send(token, partial(a_result(score=0.2, status="failed")))
     send(token, partial(a_result(score=0.9), attempt=2))
@@ -228,6 +235,8 @@ def test_a_token_that_only_reads_may_not_report(owner):
         ({"phase": "partial", "run_id": RUN, "attempt": 2**64, "results": []}, 422, "attempt"),
         (partial(a_result(status="perhaps")), 422, "results.0.status"),
         (partial(a_result(latencyMs=-1)), 422, "results.0.latencyMs"),
+        (partial(a_result(score="inf")), 422, "results.0.score"),
+        (partial(a_result(perInvocationScores=["nan"])), 422, "results.0.perInvocationScores.0"),
         (partial(a_result("x" * 301)), 422, "results.0.evaluatorName"),
         (b'{"phase": "final", "run_id": "%s", "summary": {"a": 1e400}}' % RUN.encode(), 400, None),
     ],
