@@ -78,6 +78,21 @@ def serving(*replies: Any) -> Iterator[tuple[str, Server]]:
         http.server_close()
 
 
+@contextmanager
+def losing_an_answer(site: str) -> Iterator[tuple[str, Server]]:
+    """Passes everything on to `site`, and loses the first answer."""
+
+    def passed_on(*, and_lost: bool) -> Any:
+        method, path, headers, body = server.seen[-1]
+        asked = urllib.request.Request(site + path, body, headers, method=method)
+        with urllib.request.urlopen(asked) as answer:
+            content = answer.read()
+        return None if and_lost else (answer.status, content)
+
+    with serving(partial(passed_on, and_lost=True), partial(passed_on, and_lost=False)) as (url, server):
+        yield url, server
+
+
 def beside(function: Callable[..., Any], *args: Any) -> Any:
     """Calls it in a thread of its own: a test in a browser may have left an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
@@ -363,20 +378,20 @@ def test_bulk_gives_an_outcome_for_each_line(ask: Any, site: str, token: str) ->
 
 
 def test_a_write_whose_answer_got_lost_is_done_once(ask: Any, site: str, token: str) -> None:
-    def passed_on(*, and_lost: bool) -> Any:
-        method, path, headers, body = server.seen[-1]
-        asked = urllib.request.Request(site + path, body, headers, method=method)
-        with urllib.request.urlopen(asked) as answer:
-            content = answer.read()
-        return None if and_lost else (answer.status, content)
-
     task_id, message = str(uuid4()), {"role": "user", "parts": []}
-    replies = (partial(passed_on, and_lost=True), partial(passed_on, and_lost=False))
-    with serving(*replies) as (url, server):
+    with losing_an_answer(site) as (url, server):
         task = ask(url, "submit_task", message, task_id=task_id, context_id=uuid4(), token=token).task
 
     assert len(server.seen) == 2
     assert len(task["history"]) == len(ask(site, "get_task", task_id, token=token)["history"]) == 1
+
+
+def test_a_run_whose_answer_got_lost_is_submitted_once(ask: Any, site: str, token: str, sample: Any) -> None:
+    with losing_an_answer(site) as (url, server):
+        run = ask(url, "submit_run", sample["spec"], token=token)
+
+    assert len(server.seen) == 2
+    assert [one["runId"] for one in ask(site, "list_runs", token=token)] == [run["runId"]]
 
 
 def test_the_examples_of_the_page_work(site: str, token: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,26 @@
-"""The file store of clients/runfolio_client over HTTP, without OpenHands (issue 6, point 3)."""
+"""The file stores of clients/runfolio_client, without OpenHands (issue 6, point 3)."""
 
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
+from runs.models import Owner
 from tests.conftest import ROOT, eventually, web_server
+from tests.test_client import serving
 
 sys.path.insert(0, str(ROOT / "clients"))
 
 from runfolio_client import AnswerError
+from runfolio_client._connections import LeanClient
 from runfolio_client._http_files import HttpFiles, Keeper, Lease
+from runfolio_client._postgres_files import PostgresFiles
 
 LOCK = "events/.eventlog.lock"
 
@@ -52,6 +59,112 @@ def test_whatever_holds_bytes_is_written_as_text(store: HttpFiles) -> None:
 def test_the_id_of_a_conversation_is_its_namespace() -> None:
     conversation = uuid4()
     assert HttpFiles("http://127.0.0.1:1", "t", conversation, timeout=1).namespace == str(conversation)
+
+
+# ── Connections ────────────────────────────────────────────────────────────
+def test_an_event_whose_answer_got_lost_is_written_once(
+    store: HttpFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, lost = LeanClient._sent, []
+
+    def answered(client: LeanClient, step: Any, connection: Any) -> Any:
+        answer = sent(client, step, connection)
+        if "event" in step.request.query and not lost:
+            lost.append(step.request.query["event"])
+            raise ConnectionResetError
+        return answer
+
+    store.write("events/.eventlog-len-1.marker", "")
+    monkeypatch.setattr(LeanClient, "_sent", answered)
+    with store.lock(LOCK):
+        assert store.exists("events/.eventlog-len-1.marker")
+        store.write("events/event-00001-aaaaaaaa.json", "one")
+    assert lost == [1]
+    assert set(store.list("events")) == {"events/event-00001-aaaaaaaa.json", "events/.eventlog-len-2.marker"}
+
+
+def test_nobody_there_is_not_taken_for_what_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back between a try and the question whether it is there."""
+    sent, tries = LeanClient._sent, []
+
+    def refused(client: LeanClient, step: Any, connection: Any) -> Any:
+        tries.append(step)
+        if len(tries) <= 3:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return sent(client, step, connection)
+
+    monkeypatch.setattr(LeanClient, "_sent", refused)
+    with serving((200, {"data": True})) as (url, _):
+        assert HttpFiles(url, "t", "room", timeout=20).exists("a")
+
+
+type Open = Callable[..., PostgresFiles]
+
+
+@pytest.fixture
+def by_dsn(committed_db: dict[str, str], owner: Owner) -> Open:
+    def opened(more: str = "", timeout: float = 20, owner_name: str = owner.name) -> PostgresFiles:
+        dsn = psycopg.conninfo.make_conninfo(committed_db["DATABASE_URL"], options=more)
+        return PostgresFiles(dsn, "room", owner=owner_name, schema=None, timeout=timeout)
+
+    return opened
+
+
+def test_a_connection_that_was_idle_for_too_long_is_replaced(by_dsn: Open) -> None:
+    with by_dsn("-c idle_session_timeout=100") as files:
+        files.write("a", "x")
+        time.sleep(0.4)
+        files.write("a", "y")
+        assert files.read("a") == "y"
+
+
+def test_a_store_of_nobody_gives_its_connection_back(by_dsn: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, connect = [], psycopg.connect
+    monkeypatch.setattr(psycopg, "connect", lambda *a, **k: made.append(connect(*a, **k)) or made[-1])
+    with pytest.raises(ValueError, match="name the owner"):
+        by_dsn(owner_name="nobody")
+    assert [connection.closed for connection in made] == [True]
+
+
+def test_who_waits_for_ever_waits(by_dsn: Open) -> None:
+    with by_dsn() as one, by_dsn(timeout=float("inf")) as other:
+        for timeout in (1e9, float("inf"), -1):
+            held = threading.Event()
+            holder = threading.Thread(target=_hold, args=(one, held, 0.2))
+            holder.start()
+            assert held.wait(20)
+            with other.lock(LOCK, timeout):
+                pass
+            holder.join()
+
+
+def test_who_waits_for_a_lock_longer_than_for_the_rest_goes_on_after_a_break(
+    by_dsn: Open, committed_db: dict[str, str]
+) -> None:
+    with by_dsn() as one, by_dsn(timeout=0.5) as other:
+        held, breaking = threading.Event(), threading.Timer(1.0, _break_waiting, [committed_db])
+        holder = threading.Thread(target=_hold, args=(one, held, 2.0))
+        holder.start()
+        assert held.wait(20)
+        breaking.start()
+        with other.lock(LOCK, 20):
+            assert not holder.is_alive() or holder.join(20) is None
+        breaking.join()
+
+
+def _hold(files: PostgresFiles, held: threading.Event, seconds: float) -> None:
+    with files.lock(LOCK):
+        held.set()
+        time.sleep(seconds)
+
+
+def _break_waiting(database: dict[str, str]) -> None:
+    with psycopg.connect(database["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND NOT granted AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
 
 
 # ── Locks ──────────────────────────────────────────────────────────────────
@@ -93,6 +206,27 @@ def test_a_lock_that_was_given_back_is_passed_on_no_more(releases: Releases) -> 
     keeper.drop(LOCK, lease)
     eventually(lambda: not keeper._left)
     assert keeper.passed_on(LOCK) is None
+
+
+def test_a_lock_is_taken_at_the_end_of_the_process_too(gunicorn: int, token: str, store: HttpFiles) -> None:
+    address = (f"http://127.0.0.1:{gunicorn}", token, store.namespace)
+    subprocess.run([sys.executable, "-c", AT_EXIT, *address], cwd=ROOT / "clients", check=True)
+    assert store.read("events/a") == "x"
+    with store.lock(LOCK, timeout=0):
+        pass
+
+
+AT_EXIT = f"""
+import atexit, sys
+from runfolio_client._http_files import HttpFiles
+
+def write():
+    with store.lock("{LOCK}"):
+        store.write("events/a", "x")
+
+store = HttpFiles(*sys.argv[1:], timeout=20)
+atexit.register(write)
+"""
 
 
 def test_the_next_holder_is_not_held_up_by_the_giving_back_of_the_last(

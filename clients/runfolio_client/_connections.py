@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import threading
 import time
@@ -72,6 +73,8 @@ class LeanClient:
                 return self._sent(step, self._connection())  # the server had closed the kept one
         except TimeoutError as error:
             return httpx2.ReadTimeout(str(error))
+        except (ConnectionRefusedError, socket.gaierror) as error:  # nobody is there: nothing broke off
+            return httpx2.ConnectError(str(error))
         except _LOST as error:
             return httpx2.ReadError(str(error) or type(error).__name__)
 

@@ -182,8 +182,7 @@ class Keeper:
         with self._guard:
             self._held[lease.key] = at, time.monotonic() + RENEW
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="runfolio-locks", daemon=True)
-                self._thread.start()
+                self._begin()
 
     def drop(self, at: str, lease: Lease) -> None:
         with self._guard:
@@ -211,6 +210,13 @@ class Keeper:
             self._held.clear()
         for at, (lease, _) in left.items():
             _quietly(self._release, at, lease.key)
+
+    def _begin(self) -> None:
+        """When the process is about to end, no thread begins any more: a lease has to do unrenewed then."""
+        thread = threading.Thread(target=self._run, name="runfolio-locks", daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         while (due := self._due()) is not None:

@@ -27,9 +27,10 @@ _SESSION = (
     " set_config('tcp_keepalives_count', '1', false), set_config('statement_timeout', %s, false)"
 )
 
-# Worth another try: the connection broke or none was made, the server restarts or has no place (57P, 53300),
-# or two statements waited for each other (40).
-_MAY_PASS = {None, "57P01", "57P02", "57P03", "53300", "40P01", "40001"}
+# Worth another try: the connection broke or none was made, the server restarts, ended an idle one or has no
+# place (57P, 53300), or two statements waited for each other (40).
+_MAY_PASS = {None, "57P01", "57P02", "57P03", "57P05", "53300", "40P01", "40001"}
+_MOST_MILLISECONDS = 2**31 - 1  # that PostgreSQL takes
 
 _ROOM = "FROM file JOIN file_namespace AS room ON room.id = namespace_id WHERE owner_id = %s AND name = %s"
 _BELOW = "path >= %s || '/' AND path < %s || '0'"  # 0 comes after the slash
@@ -59,7 +60,11 @@ class PostgresFiles(Files):
         self._schema = _checked_identifier(schema) if schema is not None else None
         self._pid, self._guard, self._idle = _nothing_yet()
         connection = self._connect()
-        self._owner = _owner_id(connection, owner)
+        try:
+            self._owner = _owner_id(connection, owner)
+        except BaseException:
+            connection.close()
+            raise
         self._check_in(connection)
 
     def close(self) -> None:
@@ -96,8 +101,9 @@ class PostgresFiles(Files):
 
     def _take(self, at: str, timeout: float) -> Held:
         """The connection of a lock is nobody else's while it is held: when it dies, the lock goes with it."""
-        ends = time.monotonic() + timeout if timeout >= 0 else float("inf")
-        return self._on_fresh("lock", at, lambda connection: self._lock(connection, at, ends))
+        timeout = timeout if timeout >= 0 else float("inf")
+        ends = time.monotonic() + timeout
+        return self._on_fresh("lock", at, lambda connection: self._lock(connection, at, ends), timeout)
 
     def _give_back(self, held: Held) -> None:
         connection = held.lock
@@ -136,22 +142,28 @@ class PostgresFiles(Files):
         try:
             return _rows(held.lock, statement, values)
         except psycopg.errors.QueryCanceled as error:
-            raise self._timed_out(operation, at, error) from error
+            raise _timed_out(operation, at, self.timeout, error) from error
         except psycopg.OperationalError as error:
             raise LockLost(
                 f"{operation} of {at}: the connection that held the lock was lost ({error})"
             ) from error
 
-    def _on_fresh(self, operation: str, at: str, step: Callable[[psycopg.Connection[Any]], T]) -> T:
-        """What `step` gives on an idle or a new connection, tried again while connections break."""
-        ends = time.monotonic() + self.timeout
+    def _on_fresh(
+        self, operation: str, at: str, step: Callable[[psycopg.Connection[Any]], T], timeout: float = 0.0
+    ) -> T:
+        """What `step` gives on an idle or a new connection, tried again while connections break.
+
+        For `timeout` seconds, if that is longer than other operations may take.
+        """
+        timeout = max(timeout, self.timeout)
+        ends = time.monotonic() + timeout
         pause = 0.0
         while True:
             try:
                 return self._once(step)
             except psycopg.OperationalError as error:
                 if isinstance(error, psycopg.errors.QueryCanceled) or time.monotonic() + pause >= ends:
-                    raise self._timed_out(operation, at, error) from error
+                    raise _timed_out(operation, at, timeout, error) from error
                 if error.sqlstate not in _MAY_PASS:
                     raise
             time.sleep(pause)
@@ -168,9 +180,6 @@ class PostgresFiles(Files):
             self._check_in(connection)
         return result
 
-    def _timed_out(self, operation: str, at: str, error: Exception) -> OperationTimeout:
-        return OperationTimeout(f"{operation} of {at} timed out after {self.timeout:g} s: {error}")
-
     def _check_out(self) -> psycopg.Connection[Any]:
         if self._pid != os.getpid():  # after a fork: those connections are the parent's
             self._pid, self._guard, self._idle = _nothing_yet()
@@ -185,7 +194,7 @@ class PostgresFiles(Files):
     def _connect(self) -> psycopg.Connection[Any]:
         options: dict[str, Any] = {name: value for name, value in _VIGILANT.items() if name not in self._dsn}
         connection = psycopg.connect(self._dsn, autocommit=True, application_name="runfolio-files", **options)
-        connection.execute(_SESSION, [str(int(self.timeout * 1000))])
+        connection.execute(_SESSION, [_milliseconds(self.timeout)])
         if self._schema is not None:
             connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
         connection.prepare_threshold = 0  # what follows is asked often
@@ -203,13 +212,21 @@ def _wait_for_lock(connection: psycopg.Connection[Any], number: int, ends: float
     if left <= 0:
         raise BlockingIOError
     limit = connection.execute("SHOW statement_timeout").fetchone()
-    milliseconds = 0 if left == float("inf") else max(1, int(left * 1000))
     try:
-        _first(connection, "SELECT set_config('statement_timeout', %s, false)", str(milliseconds))
+        _first(connection, "SELECT set_config('statement_timeout', %s, false)", _milliseconds(left))
         _first(connection, "SELECT pg_advisory_lock(%s)", number)
         _first(connection, "SELECT set_config('statement_timeout', %s, false)", *(limit or ("0",)))
     except psycopg.errors.QueryCanceled:
         raise BlockingIOError from None
+
+
+def _milliseconds(seconds: float) -> str:
+    """As statement_timeout takes them: 0 is for ever."""
+    return "0" if seconds == float("inf") else str(min(max(1, int(seconds * 1000)), _MOST_MILLISECONDS))
+
+
+def _timed_out(operation: str, at: str, seconds: float, error: Exception) -> OperationTimeout:
+    return OperationTimeout(f"{operation} of {at} timed out after {seconds:g} s: {error}")
 
 
 def _first(connection: psycopg.Connection[Any], statement: str, *values: Any) -> Any:
