@@ -291,16 +291,16 @@ class _Batch:
 
     def mend(self) -> None:
         """Reads again what could not be read and has changed since."""
-        if not self.conversation.damaged or self.run is None:
+        before = self.conversation.damaged
+        if not before or self.run is None:
             return
-        there = _files(self.conversation, list(self.conversation.damaged))
-        self.conversation.damaged = {
-            path: sum_ for path, sum_ in self.conversation.damaged.items() if path in there
-        }
-        for path, file in there.items():
-            if self.conversation.damaged[path] != _sum(file):
-                del self.conversation.damaged[path]
+        sums = _sums(self.conversation, list(before))
+        self.conversation.damaged = {path: before[path] for path in sums if sums[path] == before[path]}
+        for path in sorted(sums.keys() - self.conversation.damaged.keys()):
+            if file := _one_file(self.conversation, path):
                 self.pending.append(replace(self._read(file)[0], occurred_at=file.at))
+            if file and file.size > ROOM:
+                self.flush()
 
     def settle(self) -> None:
         """What was used beyond what single events tell goes with the last one. Without any it waits for the
@@ -486,14 +486,26 @@ def _sum(file: File) -> str:
     return md5(content, usedforsecurity=False).hexdigest()
 
 
-def _files(conversation: Conversation, paths: Sequence[str]) -> dict[str, File]:
+def _sums(conversation: Conversation, paths: Sequence[str]) -> dict[str, str]:
+    """What `_sum` gives of those that are there, without taking them all into memory."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT path, md5(CASE WHEN size <= %s THEN content ELSE convert_to(size::text, 'UTF8') END)"
+            " FROM file WHERE namespace_id = %s AND path = ANY(%s)",
+            [LONGEST, conversation.pk, list(paths)],
+        )
+        return dict(cursor.fetchall())
+
+
+def _one_file(conversation: Conversation, path: str) -> File | None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 0, path, CASE WHEN size <= %s THEN content END, size, updated_at FROM file"
-            " WHERE namespace_id = %s AND path = ANY(%s)",
-            [LONGEST, conversation.pk, list(paths)],
+            " WHERE namespace_id = %s AND path = %s",
+            [LONGEST, conversation.pk, path],
         )
-        return {file.path: file for file in (_file(*row) for row in cursor.fetchall())}
+        row = cursor.fetchone()
+        return None if row is None else _file(*row)
 
 
 # ── The session ────────────────────────────────────────────────────────────

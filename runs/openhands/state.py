@@ -8,10 +8,11 @@ from uuid import UUID
 from runs.api.strict_json import JsonError, read_json
 from runs.exact import Json, clean_text
 from runs.models import Usage
+from runs.models.run import AGENT_LENGTH
 from runs.models.status import Status
 
 _MOST_TOKENS = 2**40  # of one count; more is somebody's mistake
-_MOST_COST = Decimal(10**7)
+_MOST_COST = Decimal(10**7)  # of all together too: columns have room for little more
 _NOTHING = Decimal(0)
 _STATUSES = {
     "running": Status.RUNNING,
@@ -34,7 +35,7 @@ class Used:
         return Used(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
-            self.cost + other.cost,
+            min(self.cost + other.cost, _MOST_COST),
         )
 
     def beyond(self, other: "Used") -> "Used":
@@ -79,7 +80,7 @@ def read_state(content: bytes) -> State:
         key=_text(value.get("id")),
         status=_text(value.get("execution_status"))[:100],
         agent=_text(agent.get("kind")),
-        model=_text(_dict(agent.get("llm")).get("model")),
+        model=_text(_dict(agent.get("llm")).get("model"))[:AGENT_LENGTH],
         workspace=_text(workspace.get("working_dir")),
         tags=_dict(value.get("tags")),
         used=sum(map(_total, metrics), Used()),
@@ -127,7 +128,7 @@ def _used(usage: dict[str, Json], cost: Json) -> Used:
 
 def _cost(value: Json) -> Decimal:
     """As columns keep it; 0 for what is none."""
-    if not isinstance(value, int | float) or not 0 <= value <= _MOST_COST:
+    if type(value) not in (int, float) or not 0 <= value <= _MOST_COST:
         return _NOTHING
     return Decimal(str(value)).quantize(Decimal("0.000001"))
 

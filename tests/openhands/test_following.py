@@ -1,6 +1,7 @@
 """What the worker makes of a conversation's files: sessions, runs and events."""
 
 import json
+import tracemalloc
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -503,6 +504,41 @@ def test_a_damaged_state_stops_nothing(talk, content):
     read_all()
     session = Session.objects.get()
     assert Run.objects.get(session=session).event_count == 3
+
+
+def test_damaged_files_are_not_all_in_memory_at_once(talk):
+    talk.work()
+    for index in range(talk.count, talk.count + 20):
+        talk.write(talk.path(index, str(uuid4())), b"[" + b"1" * 5_000_000)
+    read_all()
+    talk.save("running")
+    tracemalloc.start()
+    read_all()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("agent", "llm", "model"), "m" * 3000),
+        (("stats", "usage_to_metrics", "agent", "accumulated_cost"), True),
+        (("stats", "usage_to_metrics"), {str(n): {"accumulated_cost": 1e7} for n in range(12)}),
+    ],
+    ids=lambda value: str(value)[-20:],
+)
+def test_a_state_beyond_all_measure_stops_nothing(talk, path, value):
+    talk.work()
+    *folders, name = path
+    place = talk.state
+    for folder in folders:
+        place = place[folder]
+    place[name] = value
+    talk.write("base_state.json", talk.state)
+    read_all()
+    assert [run.status for run in talk.runs] == [Status.SUCCEEDED]
+    assert Conversation.objects.get().error == ""
 
 
 def test_a_person_who_reads_learns_that_the_state_is_damaged(talk):
