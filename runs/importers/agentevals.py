@@ -135,7 +135,7 @@ class _Taking:
             id=row["run_id"],
             kind=Run.Kind.EVALUATION,
             agent=_names(about.get("agents"))[:AGENT_LENGTH],
-            model=_names(_at(about, "performance_metrics", "models")),
+            model=_names(_at(about, "performance_metrics", "models"))[:AGENT_LENGTH],
             title=_title(spec),
             spec=spec,
             summary=split_exact(summary)[0],

@@ -6,7 +6,8 @@ agent that reports here from now on goes on with what it has.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +28,8 @@ SYSTEM = "bindu"
 PUBLIC = "public"
 
 _KEYS = 500  # rows of which it is asked at a time whether they are new
-_TASKS, _BYTES = 200, 2**20  # that are fetched at a time; bytes as PostgreSQL has compressed them
+_TASKS, _BYTES = 200, 2**20  # of one transaction; bytes as PostgreSQL has compressed them
+_ROWS, _TEXT = 20, 2**23  # of them that are fetched at a time, and characters that are written at a time
 _LARGE = 2**18  # such bytes; what has more is read message by message
 _MESSAGES = 1_000  # of such a task, that are written at a time
 _TOLD = ("contexts", "tasks", "messages", "artifacts", "feedback", "webhooks")
@@ -100,10 +102,17 @@ class _Agent:
                 for _ in step(rows):
                     yield self.report
 
+    @contextmanager
+    def _one_of_many(self, table: str) -> Iterator[None]:
+        """A transaction that no other import of this table comes between."""
+        with one_of_many():
+            self.positions[table].hold()
+            yield
+
     # ── Contexts ───────────────────────────────────────────────────────────
     def _contexts(self, rows: Sequence[Row]) -> Iterator[None]:
-        with one_of_many():
-            self._open(row["id"] for row in rows)
+        with self._one_of_many("contexts"):
+            self._open(self.room.unknown({row["id"] for row in rows}))
             self._move("contexts", rows)
         yield
 
@@ -126,14 +135,14 @@ class _Agent:
 
     # ── Tasks ──────────────────────────────────────────────────────────────
     def _tasks(self, rows: Sequence[Row]) -> Iterator[None]:
-        known = self.room.known([row["id"] for row in rows])
         for batch in _batches(rows):
-            with one_of_many():
-                self._take_tasks(batch, known)
+            with self._one_of_many("tasks"):
+                self._take_tasks(batch)
                 self.report.read += self._move("tasks", batch)
             yield
 
-    def _take_tasks(self, rows: Sequence[Row], known: dict[UUID, Here]) -> None:
+    def _take_tasks(self, rows: Sequence[Row]) -> None:
+        known = self._held({row["id"]: row["at"] for row in rows})
         new = [row for row in rows if row["id"] not in known]
         self._add([row["id"] for row in new if row["bytes"] <= _LARGE])
         for row in new:
@@ -143,16 +152,38 @@ class _Agent:
             if row["id"] in known:
                 self._look_again(row, known[row["id"]])
 
+    def _held(self, changed_at: Mapping[UUID, datetime]) -> dict[UUID, Here]:
+        """What is here of tasks; those that have changed since are locked."""
+        known = self.room.known(list(changed_at))
+        changed = {
+            here.run_id: here
+            for task_id, here in known.items()
+            if here.imported is not None and here.imported.changed_at != changed_at[task_id]
+        }
+        for run_id, imported in self.room.hold(changed).items():
+            changed[run_id].imported = imported
+        return known
+
     def _add(self, ids: Sequence[UUID]) -> None:
-        rows = self._rows(_WHOLE_TASKS, ids=ids) if ids else []
-        tasks = [
-            replace(
-                self._task(row),
-                messages=[self._message(text, row["id"]) for text in row["messages"]],
-                artifacts=[self._artifact(text, row["id"]) for text in row["made"]],
-            )
-            for row in rows
-        ]
+        """However well PostgreSQL has compressed them: memory holds some text at a time."""
+        waiting, size = list[PastTask](), 0
+        for row in self.source.streamed(self._sql(_WHOLE_TASKS), _ROWS, ids=ids) if ids else ():
+            size += sum(map(len, row["messages"])) + sum(map(len, row["made"]))
+            waiting.append(self._whole_task(row))
+            if size >= _TEXT:
+                self._add_whole(waiting)
+                waiting, size = [], 0
+        if waiting:
+            self._add_whole(waiting)
+
+    def _whole_task(self, row: Row) -> PastTask:
+        return replace(
+            self._task(row),
+            messages=[self._message(text, row["id"]) for text in row["messages"]],
+            artifacts=[self._artifact(text, row["id"]) for text in row["made"]],
+        )
+
+    def _add_whole(self, tasks: Sequence[PastTask]) -> None:
         self._open(task.context_id for task in tasks)
         self.room.add(tasks)
         self.report.taken["tasks"] += len(tasks)
@@ -229,26 +260,36 @@ class _Agent:
 
     # ── What points to tasks ───────────────────────────────────────────────
     def _feedback(self, rows: Sequence[Row]) -> Iterator[None]:
-        known = self.room.known([row["task_id"] for row in rows])
-        with one_of_many():
-            for row in rows:
-                here = known.get(row["task_id"])
-                if here is not None and here.imported is not None and not here.is_deleted:
-                    said = self._said(row["body"], f"feedback {row['id']}", "it")
-                    self.report.taken["feedback"] += self.room.rate(here.run_id, said.value, row["at"])
+        with self._one_of_many("task_feedback"):
+            for row, run_id in self._pointing("feedback", rows, "task_id"):
+                said = self._said(row["body"], f"feedback {row['id']}", "it")
+                self.report.taken["feedback"] += self.room.rate(run_id, said.value, row["at"])
             self._move("task_feedback", rows)
         yield
 
     def _configs(self, rows: Sequence[Row]) -> Iterator[None]:
-        known = self.room.known([row["id"] for row in rows])
-        with one_of_many():
-            for row in rows:
-                here = known.get(row["id"])
-                if here is not None and here.imported is not None and not here.is_deleted:
-                    config = self._object(row["body"], f"webhook of task {row['id']}", "config")
-                    self.report.taken["webhooks"] += self.room.configure(here.run_id, config)
+        with self._one_of_many("webhook_configs"):
+            for row, run_id in self._pointing("webhooks", rows, "id"):
+                config = self._object(row["body"], f"webhook of task {row['id']}", "config")
+                self.report.taken["webhooks"] += self.room.configure(run_id, config)
             self._move("webhook_configs", rows)
         yield
+
+    def _pointing(self, what: str, rows: Sequence[Row], column: str) -> Iterator[tuple[Row, UUID]]:
+        """Those of the rows whose tasks came from there, and their runs. Tasks that are newer than our last
+        look at them are taken now: their feedback would not be read again."""
+        ids = {row[column] for row in rows}
+        known = self.room.known(list(ids))
+        self.room.hold([here.run_id for here in known.values()])
+        if new := ids - set(known):
+            self._take_tasks(self._rows(_KEYS_OF_TASKS, ids=list(new)))
+            known |= self.room.known(list(new))
+        for row in rows:
+            here = known.get(row[column])
+            if here is not None and here.imported is not None and not here.is_deleted:
+                yield row, here.run_id
+            else:
+                self.report.skipped[f"{what} of tasks that are not as they were imported"] += 1
 
     # ── Reading ────────────────────────────────────────────────────────────
     def _pages(self, table: str) -> Iterator[list[Row]]:
@@ -337,6 +378,7 @@ def _task_sql(messages: str, artifacts: str) -> str:
 
 _WHOLE_TASKS = _task_sql(_texts_of("history"), _texts_of("artifacts"))
 _BARE_TASKS = _task_sql("ARRAY[]::text[]", "ARRAY[]::text[]")
+_KEYS_OF_TASKS = f"SELECT id, updated_at AS at{_ORDER['tasks'][2]} FROM {{tasks}} WHERE id = ANY(%(ids)s)"
 _CONTEXTS = f"""
     SELECT id, owner_did, context_data::text AS context_data, {_texts_of("message_history")} AS messages,
         created_at, updated_at

@@ -70,10 +70,12 @@ class Source:
 @contextmanager
 def opened(url: str) -> Iterator[Source]:
     """Opens the database of a URL as users have it in their settings. Raises SourceError."""
+    if url.partition("?")[0].count("@") > 1:
+        raise SourceError("the database's address has more than one @: write %40 for those in the password")
     try:
         settings = vigilant(database_from_url(url, "the database's address"))
     except SettingError as error:
-        raise SourceError(str(error)) from None
+        raise SourceError(_without_password(url, str(error)).rstrip(".")) from None
     names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     given = {part: settings[key] for key, part in names.items() if settings[key]}
     options = {**settings["OPTIONS"], "application_name": "runfolio import"}
@@ -89,3 +91,9 @@ def opened(url: str) -> Iterator[Source]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _without_password(url: str, text: str) -> str:
+    """What libpq says of an address may quote its password."""
+    _, is_there, password = url.rpartition("@")[0].partition("://")[2].partition(":")
+    return text.replace(password, "…") if is_there and password else text

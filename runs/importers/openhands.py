@@ -6,7 +6,9 @@ What reads those files makes sessions, runs and events of them, whoever wrote th
 import json
 import os
 import re
+import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
@@ -14,6 +16,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from runs.exact import clean_text
 from runs.importers.report import Report
 from runs.models import File, FileNamespace, Owner
 from runs.models.file import NAMESPACE_LENGTH, PATH_BYTES, PATH_LENGTH
@@ -23,6 +26,10 @@ _EVENT = re.compile(r"events/event-(\d{5,})-[0-9a-fA-F-]{8,}\.json")
 # What the log of events keeps for itself: who holds it, and how long it is. Without them it counts again.
 _OF_THE_LOG = re.compile(r"(.*/)?\.eventlog(\.lock|-len-\d+\.marker)")
 _BYTES, _FILES = 2**22, 500  # that are written at a time
+_LARGEST = 2**26  # bytes of one file: it is in memory a few times over, on both sides
+_PIECE = 2**16
+_LONGEST_PATH = 4096  # as Linux has it; an archive may name paths of 65,535, of slashes alone
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of the others, zipfile unpacks a piece to any size
 
 
 class Unreadable(Exception):
@@ -37,7 +44,7 @@ class Tree(Protocol):
 
 
 class Folder:
-    """A folder on this machine. Links are not followed: what they lead to is no part of it."""
+    """A folder on this machine. Links are not followed: what they lead to is no part of it. Nor are pipes."""
 
     def __init__(self, path: Path) -> None:
         self._root = path
@@ -47,13 +54,14 @@ class Folder:
             raise Unreadable(f"{self._root} is no folder")
         return [
             (Path(folder) / name).relative_to(self._root).as_posix()
-            for folder, _, names in os.walk(self._root)
+            for folder, _, names in os.walk(self._root, onerror=_unreadable)
             for name in names
-            if not (Path(folder) / name).is_symlink()
+            if stat.S_ISREG((Path(folder) / name).lstat().st_mode)
         ]
 
     def read(self, path: str) -> bytes:
         try:
+            _check_size(path, (self._root / path).stat().st_size)
             return (self._root / path).read_bytes()
         except OSError as error:
             raise Unreadable(f"{path} cannot be read: {error.strerror}") from None
@@ -65,27 +73,42 @@ class Archive:
     def __init__(self, file: IO[bytes], most: int) -> None:
         try:
             self._zip = zipfile.ZipFile(file)
-        except zipfile.BadZipFile:
-            raise Unreadable("it is no .zip file") from None
+        except _BROKEN as error:
+            raise Unreadable(f"it is no .zip file that can be read: {error}") from None
         if (size := sum(one.file_size for one in self._zip.infolist())) > most:
             raise Unreadable(f"it holds {size:,} bytes, and may hold {most:,}")
 
     def paths(self) -> list[str]:
-        return [one.filename for one in self._zip.infolist() if not one.is_dir()]
+        """Each once: of those that are there twice the last counts, as for whoever unpacks it."""
+        return list(dict.fromkeys(one.filename for one in self._zip.infolist() if not one.is_dir()))
 
     def read(self, path: str) -> bytes:
-        """No more than the archive says of it: zipfile stops there, and checks its sum."""
+        """No more than the archive says of it; by pieces, since zipfile unpacks all before it cuts."""
+        info = self._zip.getinfo(path)
+        if info.compress_type not in _PACKED:
+            raise Unreadable(f"{path} cannot be unpacked: it is neither deflated nor stored")
+        _check_size(path, info.file_size)
         try:
-            return self._zip.read(path)
-        except (
-            zipfile.BadZipFile,
-            RuntimeError,
-            NotImplementedError,
-            EOFError,
-            OSError,
-            ValueError,
-        ) as error:
+            with self._zip.open(info) as file:
+                return b"".join(iter(lambda: file.read(_PIECE), b""))
+        except _BROKEN as error:
             raise Unreadable(f"{path} cannot be unpacked: {error}") from None
+
+
+# What zipfile raises for what is broken, encrypted or too new.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
+    *(RuntimeError, NotImplementedError),
+)
+
+
+def _unreadable(error: OSError) -> None:
+    raise Unreadable(f"{error.filename} cannot be read: {error.strerror}")
+
+
+def _check_size(path: str, size: int) -> None:
+    if size > _LARGEST:
+        raise Unreadable(f"{path} has {size:,} bytes, and a file may have {_LARGEST:,}")
 
 
 def take(tree: Tree, owner: Owner, name: str) -> Iterator[Report]:
@@ -118,7 +141,8 @@ def _conversations(paths: Sequence[str]) -> dict[str, list[str]]:
     roots |= {path[: found.start()] for path in paths if (found := _event_in(path))}
     files: dict[str, list[str]] = {root: [] for root in sorted(roots)}
     for path in paths:
-        root = next((part for part in _folders_of(path) if part in files), None)
+        folders = _folders_of(path) if len(path) <= _LONGEST_PATH else ()
+        root = next((part for part in folders if part in files), None)
         if root is not None:
             files[root].append(path[len(root) :])
     return files
@@ -174,9 +198,10 @@ class _Conversation:
                 self._where,
                 f"event {missing} is missing or there twice: OpenHands reads no further than that",
             )
-        for path in [one for one in self.files if len(one) > PATH_LENGTH or len(one.encode()) > PATH_BYTES]:
-            self.report.note(self._where, f"{path[:100]}… is left out: its path is too long")
-            self.files.remove(path)
+        wrong = {path: reason for path in self.files if (reason := _wrong_with(path))}
+        for path, reason in wrong.items():
+            self.report.note(self._where, f"{_shortened(path)} is left out: {reason}")
+        self.files = [path for path in self.files if path not in wrong]
 
     @property
     def _where(self) -> str:
@@ -197,7 +222,7 @@ class _Conversation:
                 return str(UUID(spelling))
             except (ValueError, TypeError, AttributeError):
                 continue
-        return folder[:NAMESPACE_LENGTH]
+        return clean_text(folder)[:NAMESPACE_LENGTH]
 
     def _write(self, room: FileNamespace) -> int:
         """How many files are new or have changed."""
@@ -209,6 +234,19 @@ class _Conversation:
                 written += _put(room, waiting)
                 waiting, size = [], 0
         return written + _put(room, waiting)
+
+
+def _wrong_with(path: str) -> str:
+    """Why it cannot be kept here, as whoever writes files here is told."""
+    if clean_text(path) != path:
+        return "its path is no UTF-8"
+    if len(path) > PATH_LENGTH or len(path.encode()) > PATH_BYTES:
+        return "its path is too long"
+    return "its path leads elsewhere" if {"", ".", ".."} & set(path.split("/")) else ""
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 100 else f"{path[:100]}…"
 
 
 def _put(room: FileNamespace, files: Sequence[tuple[str, bytes]]) -> int:

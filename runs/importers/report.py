@@ -48,7 +48,7 @@ class Report:
     @property
     def left_out(self) -> list[tuple[str, int]]:
         """What was passed over on purpose, and how many each."""
-        return list(self.skipped.items())
+        return [(reason, number) for reason, number in self.skipped.items() if number > 0]
 
     def note(self, where: str, message: str) -> None:
         if len(self.problems) < _MOST_PROBLEMS:

@@ -2,16 +2,17 @@
 (runs.ingest)."""
 
 import gzip
+import sys
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
-from itertools import batched
-from typing import IO, Any
-
-from django.db.models import Sum
+from typing import IO, Any, cast
+from uuid import UUID
 
 from runs.api.strict_json import read_json
 from runs.importers.report import Report
 from runs.ingest import Arrival, Export, logs_in, spans_in, take_in
+from runs.ingest.arrivals import BAD_IDS
 from runs.models import Owner
 from runs.models.span import Trace, id_of
 from runs.traces import TraceError, read_document
@@ -20,6 +21,7 @@ from runs.traces.model import Span
 from runs.traces.otlp import is_otlp
 
 _AT_ONCE = 100  # traces in one transaction
+_BYTES = 2**20  # of lines that one transaction takes
 _STATUSES = {"ok": 1, "error": 2}
 _NOTHING = "traces with nothing of an agent in them: they are forgotten after a day, unless more comes"
 
@@ -34,75 +36,119 @@ def take(file: IO[bytes], owner: Owner, name: str, most: int | None = None) -> I
     report = Report("traces")
     yield report
     try:
-        for document in _documents(file, most):
-            for arrivals in batched(_arrivals(document, report), _AT_ONCE):
-                _take(owner, list(arrivals), report)
-                yield report
+        for arrivals in _batches(_documents(file, most), report):
+            _take(owner, arrivals, report)
+            yield report
         if not report.read:
             report.note(name, "there is no trace in it: give Jaeger's JSON or OTLP's")
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except _BROKEN as error:
         report.note(name, f"nothing more of it is read: {error}")
     yield report
 
 
+_BROKEN = (ValueError, OSError, EOFError, zlib.error)
+
+
+def _batches(documents: Iterator[tuple[Json, int]], report: Report) -> Iterator[list[Arrival]]:
+    """What comes of one trace twice, such as its spans and its log records, is taken one after the other.
+
+    What stands before a broken line is given before its error is raised.
+    """
+    batch: dict[str, Arrival] = {}
+    size, broken = 0, None
+    try:
+        for document, length in documents:
+            for one in _arrivals(document, report):
+                if len(batch) == _AT_ONCE or one.trace_id in batch:
+                    yield list(batch.values())
+                    batch = {}
+                batch[one.trace_id] = one
+            size += length
+            if size >= _BYTES and batch:
+                yield list(batch.values())
+                batch, size = {}, 0
+    except _BROKEN as error:
+        broken = error
+    if batch:
+        yield list(batch.values())
+    if broken is not None:
+        raise broken
+
+
 def _take(owner: Owner, arrivals: list[Arrival], report: Report) -> None:
     traces = Trace.objects.filter(owner=owner, pk__in=[id_of(owner, one.trace_id) for one in arrivals])
-    before = _count(traces)
+    before = _states(traces)
+    told = {id_of(owner, one.trace_id) for one in arrivals if one.spans}  # not what log records add
     export = Export(arrivals)
     take_in(owner, export)
-    after = _count(traces)
+    after = _states(traces)
     report.read += len(arrivals)
     report.expected = report.read
-    report.taken["traces"] += after[0] - before[0]
-    report.taken["spans"] += after[1] - before[1]
-    report.there += before[0]
+    report.taken["traces"] += len(after) - len(before)
+    report.taken["spans"] += _spans(after) - _spans(before)
+    report.there += sum(1 for pk, (spans, _) in before.items() if pk in told and after[pk][0] == spans)
     for reason, number in export.refused.items():
         report.skipped[f"spans: {reason}"] += number
-    if waiting := traces.filter(state=Trace.State.WAITING).count():
-        report.skipped[_NOTHING] += waiting
+    report.skipped[_NOTHING] += _waiting(after) - _waiting(before)
 
 
-def _count(traces: Any) -> tuple[int, int]:
-    return traces.count(), traces.aggregate(spans=Sum("span_count"))["spans"] or 0
+type States = dict[UUID, tuple[int, str]]  # of a trace: its spans, and how it stands
+
+
+def _states(traces: Any) -> States:
+    return {pk: (spans, state) for pk, spans, state in traces.values_list("pk", "span_count", "state")}
+
+
+def _spans(states: States) -> int:
+    return sum(spans for spans, _ in states.values())
+
+
+def _waiting(states: States) -> int:
+    return sum(1 for _, state in states.values() if state == Trace.State.WAITING)
 
 
 # ── Reading ────────────────────────────────────────────────────────────────
-def _documents(file: IO[bytes], most: int | None) -> Iterator[Json]:
-    """The document that the file is, or those on its lines. Raises ValueError for what is no JSON."""
+def _documents(file: IO[bytes], most: int | None) -> Iterator[tuple[Json, int]]:
+    """The document that the file is, or those on its lines, with their bytes. Raises ValueError for what is
+    no JSON."""
     lines = _limited(_unpacked(file), most)
-    first = next(lines, b"")
+    first = next(lines, b"").removeprefix(BOM_UTF8)
     try:
         document = read_json(first)
     except ValueError:
-        yield read_document(first + b"".join(lines), read_json)
+        yield read_document(first + b"".join(lines), read_json), 0
         return
-    yield document
+    yield document, len(first)
     for number, line in enumerate(lines, 2):
         if line.strip():
             try:
-                yield read_json(line)
+                yield read_json(line), len(line)
             except ValueError as error:
                 raise TraceError(f"line {number} is no JSON: {error}") from None
 
 
-def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
     begins = file.read(2)
     file.seek(0)
-    return iter(gzip.GzipFile(fileobj=file) if begins == b"\x1f\x8b" else file)
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if begins == b"\x1f\x8b" else file
 
 
-def _limited(lines: Iterator[bytes], most: int | None) -> Iterator[bytes]:
-    size = 0
-    for line in lines:
-        size += len(line)
-        if most is not None and size > most:
+def _limited(file: IO[bytes], most: int | None) -> Iterator[bytes]:
+    """Its lines. No more is unpacked than it may have, however long a line is."""
+    left = sys.maxsize - 1 if most is None else most
+    while line := file.readline(left + 1):
+        left -= len(line)
+        if left < 0:
             raise TraceError(f"it has more than {most:,} bytes")
         yield line
 
 
 def _arrivals(document: Json, report: Report) -> Iterator[Arrival]:
     if is_jaeger(document) and not is_otlp(document):
-        document = _as_otlp(span for span in spans_of(document) if span is not None)
+        spans = list(spans_of(document))
+        if lost := spans.count(None):
+            report.skipped[f"spans: {BAD_IDS}"] += lost
+        document = _as_otlp(span for span in spans if span is not None)
     for export in (spans_in(document), logs_in(document)):
         for reason, number in export.refused.items():
             report.skipped[f"spans: {reason}"] += number

@@ -48,16 +48,29 @@ class ImportPosition(models.Model):
     def __str__(self) -> str:
         return f"{self.system} {self.place} {self.part}"
 
+    def hold(self) -> None:
+        """Keeps another import of the same source waiting until the caller's transaction has ended, or waits
+        for its. To be called before it is asked what is here. Raises Busy."""
+        if self._as_it_was().select_for_update().values_list("pk").first() is None:
+            raise Busy(_moved(self.place))
+
     def move(self, at: datetime, read: int) -> None:
         """Notes that it was read up to there, `read` rows further; part of the caller's transaction.
 
         Never goes back: what is read a second time, to be sure, comes before it. Raises Busy.
         """
-        as_it_was = ImportPosition.objects.filter(pk=self.pk, at=self.at, read_count=self.read_count)
+        as_it_was = self._as_it_was()
         self.at = max(self.at or at, at)
         self.read_count += read
         if not as_it_was.update(at=self.at, read_count=self.read_count, updated_at=Now()):
-            raise Busy(f"another import of {self.place} has moved on meanwhile; let one of them end first")
+            raise Busy(_moved(self.place))
+
+    def _as_it_was(self) -> models.QuerySet["ImportPosition"]:
+        return ImportPosition.objects.filter(pk=self.pk, at=self.at, read_count=self.read_count)
+
+
+def _moved(place: str) -> str:
+    return f"another import of {place} has moved on meanwhile; let one of them end first"
 
 
 class Imported(models.Model):

@@ -111,7 +111,23 @@ class Room:
             one.imported = imported.get(one.run_id)
         return here
 
+    def hold(self, run_ids: Collection[UUID]) -> dict[UUID, Imported]:
+        """Locks runs, for the caller's transaction, and gives what is here of them: an import of the same
+        database by another address may have gone on with them.
+
+        To be called before anything is written, since an agent locks a run before its session.
+        """
+        runs = Run.objects.select_for_update(of=("self",)).filter(pk__in=run_ids).order_by("pk")
+        list(runs.values_list("pk"))
+        return Imported.objects.in_bulk(list(run_ids))
+
     # ── Contexts ───────────────────────────────────────────────────────────
+    def unknown(self, context_ids: Collection[UUID]) -> list[UUID]:
+        """Those that never were here: one that was cleared comes again with a task of it, not by itself."""
+        return sorted(
+            set(context_ids) - set(self._contexts(context_ids).values_list("context_id", flat=True))
+        )
+
     def missing(self, context_ids: Collection[UUID]) -> list[UUID]:
         there = self._contexts(context_ids).filter(cleared_at=None)
         return sorted(set(context_ids) - set(there.values_list("context_id", flat=True)))

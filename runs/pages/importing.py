@@ -74,7 +74,7 @@ def _kind_of(file: IO[bytes]) -> str:
     """What the file holds, going by how it begins: runs, traces or conversations."""
     head = file.read(_HEAD)
     file.seek(0)
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second where nothing is in it
         return "conversations"
     if head.startswith(b"\x1f\x8b"):
         try:

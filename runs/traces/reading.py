@@ -1,6 +1,7 @@
 """From a JSON document to traces: which format it is, and how its spans hang together."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,7 +16,9 @@ FORMATS = (JAEGER_JSON, OTLP_JSON)
 
 def read_document(data: bytes, read_json: Callable[[bytes], Any] = json.loads) -> Any:
     """The document in a file: JSON, or a list of the JSON on each line, as the collector's file exporter
-    writes. `read_json` raises a ValueError for what it refuses; so does this, with the line's number."""
+    writes; a byte order mark is passed over. `read_json` raises a ValueError for what it refuses; so does
+    this, with the line's number."""
+    data = data.removeprefix(BOM_UTF8)
     try:
         return read_json(data)
     except RecursionError:

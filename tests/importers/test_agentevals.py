@@ -189,3 +189,20 @@ def test_a_database_that_cannot_be_opened_is_an_error_without_its_password(owner
     with pytest.raises(CommandError, match="cannot be opened") as error:
         call_command("import", "agentevals", "postgresql://me:hunter2@127.0.0.1:1/x", stdout=io.StringIO())
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("postgresql://me:hun%zzter2@127.0.0.1/x", "is not a PostgreSQL address"),
+        ("postgresql://me:hun@ter2@127.0.0.1:1/x", "write %40"),
+        ("mysql://me:hunter2@127.0.0.1/x", "starts with 'mysql'"),
+    ],
+)
+def test_an_address_that_is_none_is_told_without_its_password(
+    owner: Owner, address: str, reason: str
+) -> None:
+    with pytest.raises(CommandError, match=reason) as error:
+        call_command("import", "agentevals", address, stdout=io.StringIO())
+    assert "ter2" not in str(error.value)
+    assert not str(error.value).endswith("..")

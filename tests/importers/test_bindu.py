@@ -10,10 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 from django.core.management import CommandError, call_command
 
+from runs.importers import bindu
 from runs.models import Event, Owner, Run, Session, delete_runs
-from runs.models.context import Context, context_messages
+from runs.models.context import Context, clear_context, context_messages
 from runs.models.counters import differences
 from runs.models.imports import ImportPosition
+from runs.models.past_tasks import Room
 from runs.models.task import (
     Task,
     artifacts_of,
@@ -342,6 +344,27 @@ def test_a_task_with_a_large_history_comes_in_pieces(
     assert list(differences()) == []
 
 
+def test_tasks_that_are_large_once_unpacked_are_written_a_few_at_a_time(
+    owner: Owner, source: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a few hundred bytes in the source."""
+    monkeypatch.setattr("runs.importers.bindu._TEXT", 50_000)
+    context = add_context(source)
+    for _ in range(9):
+        add_task(source, context_id=context, history=[said("the same again " * 1500)])
+    sizes: list[int] = []
+    add = Room.add
+
+    def counted(room: Room, tasks: Any) -> Any:
+        sizes.append(sum(len(one.text) for task in tasks for one in task.messages))
+        return add(room, tasks)
+
+    monkeypatch.setattr("runs.models.past_tasks.Room.add", counted)
+    assert "9 tasks" in run_it(source)
+    assert Task.objects.count() == 9
+    assert max(sizes) < 75_000
+
+
 def test_batches_follow_each_other_without_a_gap(
     owner: Owner, source: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,3 +391,53 @@ def test_the_password_is_kept_nowhere(owner: Owner, source: Database) -> None:
     add_task(source)
     run_it(source)
     assert all("@" not in position.place for position in ImportPosition.objects.all())
+
+
+def test_a_context_that_was_cleared_here_stays_away(owner: Owner, source: Database) -> None:
+    add_task(source)
+    run_it(source)
+    clear_context(Context.objects.get(), by="tests", reason="a test")
+    assert "Taken: nothing." in run_it(source)
+    assert not Context.objects.current().exists()
+    assert not Session.objects.filter(deleted_at=None).exists()
+
+
+def test_a_new_task_brings_its_cleared_context_again(owner: Owner, source: Database) -> None:
+    context_id = add_context(source)
+    add_task(source, context_id=context_id)
+    run_it(source)
+    clear_context(Context.objects.get(), by="tests", reason="a test")
+    new = add_task(source, context_id=context_id, updated_at=at(20))
+    run_it(source)
+    assert Context.objects.current().get().context_id == context_id
+    assert Task.objects.get(cleared_at=None).task_id == new
+
+
+def test_feedback_of_a_task_that_came_meanwhile_is_not_lost(
+    owner: Owner, source: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, late = add_task(source), uuid4()
+    source.insert(f"{DID}.task_feedback", task_id=first, feedback_data={"rating": 1}, created_at=at(11))
+    pages = bindu._Agent._pages
+
+    def with_news(agent: Any, table: str) -> Iterator[Any]:
+        """Between the tasks and their feedback; minutes before the last feedback of all."""
+        if table == "task_feedback" and not Task.objects.filter(task_id=late).exists():
+            add_task(source, id=late, updated_at=at(12))
+            for minutes, task_id, rating in ((13, late, 2), (20, first, 3)):
+                given = {"task_id": task_id, "feedback_data": {"rating": rating}, "created_at": at(minutes)}
+                source.insert(f"{DID}.task_feedback", **given)
+        yield from pages(agent, table)
+
+    monkeypatch.setattr("runs.importers.bindu._Agent._pages", with_news)
+    run_it(source)
+    assert task_feedback(Task.objects.get(task_id=late)) == [{"rating": 2}]
+    assert "There already: 2 tasks." in run_it(source)
+
+
+def test_feedback_of_a_task_that_was_deleted_here_is_told(owner: Owner, source: Database) -> None:
+    task_id = add_task(source)
+    run_it(source)
+    delete_runs(Run.objects.all(), by="tests", reason="a test")
+    source.insert(f"{DID}.task_feedback", task_id=task_id, feedback_data={"rating": 1}, created_at=at(11))
+    assert "1 feedback of tasks that are not as they were imported" in run_it(source)

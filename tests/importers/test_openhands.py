@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -9,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.core.management import CommandError, call_command
 
-from runs.importers.openhands import Archive, Unreadable, take
+from runs.importers.openhands import Archive, Folder, Unreadable, take
 from runs.models import File, FileNamespace, Owner
 
 ID = UUID("5cfa8749-8cce-4ada-a0bc-c2bbe1086685")
@@ -118,6 +121,52 @@ def test_links_are_not_followed(owner: Owner, tmp_path: Path) -> None:
     assert "secret.json" not in files_of()
 
 
+def test_what_is_no_file_is_passed_over(owner: Owner, tmp_path: Path) -> None:
+    root = write_conversation(tmp_path)
+    os.mkfifo(root / "pipe")  # whoever reads it waits for a writer
+    assert len(Folder(root).paths()) == 6
+
+
+def test_names_that_are_no_utf_8_are_told(owner: Owner, tmp_path: Path) -> None:
+    root = write_conversation(tmp_path)
+    (root / os.fsdecode(b"odd\xff")).write_text("x")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="Not all of it is here"):
+        call_command("import", "openhands", str(root), stdout=out)
+    assert "is left out: its path is no UTF-8" in out.getvalue()
+    assert len(files_of()) == 4
+
+
+def test_a_file_that_is_too_large_leaves_its_conversation_out(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runs.importers.openhands._LARGEST", 1000)
+    root, _ = write_conversation(tmp_path), write_conversation(tmp_path, conversation_id=uuid4())
+    (root / "core").write_bytes(b" " * 1001)
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="Not all of it is here"):
+        call_command("import", "openhands", str(tmp_path), stdout=out)
+    assert "core has 1,001 bytes, and a file may have 1,000" in out.getvalue()
+    assert FileNamespace.objects.count() == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_conversation(tmp_path)
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("events"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(CommandError, match=r"events cannot be read: Permission denied\."):
+        run_it(root)
+    assert not FileNamespace.objects.exists()
+
+
 def test_a_folder_without_a_conversation_is_an_error(owner: Owner, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     out = io.StringIO()
@@ -162,3 +211,66 @@ def test_an_archive_that_lies_about_its_size_is_told(owner: Owner, tmp_path: Pat
     report = list(take(Archive(io.BytesIO(lying), 10_000), owner, "a.zip"))[-1]
     assert "cannot be unpacked" in report.problems[0][1]
     assert not FileNamespace.objects.exists()
+
+
+def test_an_archive_that_lies_about_its_size_is_not_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "base_state.json").write_bytes(b" " * 2**25)
+    lying = zipped(tmp_path).getvalue().replace((2**25).to_bytes(4, "little"), (200).to_bytes(4, "little"))
+    archive = Archive(io.BytesIO(lying), 10_000)
+    tracemalloc.start()
+    with pytest.raises(Unreadable, match="cannot be unpacked"):
+        archive.read("base_state.json")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**22
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_is_packed_otherwise_is_told(owner: Owner, packed: int) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packed) as archive:
+        archive.writestr("base_state.json", "{}")
+    report = list(take(Archive(file, 10_000), owner, "a.zip"))[-1]
+    assert "neither deflated nor stored" in report.problems[0][1]
+
+
+def test_an_archive_with_a_damaged_file_is_told(owner: Owner, tmp_path: Path) -> None:
+    write_conversation(tmp_path)
+    data = bytearray(zipped(tmp_path).getvalue())
+    begins = data.index(b"base_state.json") + len(b"base_state.json")
+    data[begins : begins + 2] = b"\xff\xff"
+    report = list(take(Archive(io.BytesIO(data), 10_000), owner, "a.zip"))[-1]
+    assert "cannot be unpacked" in report.problems[0][1]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_a_file_that_an_archive_has_twice_the_last_counts(owner: Owner) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for status in ("idle", "finished"):
+            archive.writestr("base_state.json", json.dumps({"id": str(ID), "execution_status": status}))
+    assert list(take(Archive(file, 10_000), owner, "a.zip"))[-1].taken == {"conversations": 1, "files": 1}
+    assert b"finished" in files_of()["base_state.json"]
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "a//b", "./b"])
+def test_paths_that_lead_elsewhere_are_left_out(owner: Owner, path: str) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/base_state.json", json.dumps({"id": str(ID)}))
+        archive.writestr(f"x/{path}", "x")
+    report = list(take(Archive(file, 10_000), owner, "a.zip"))[-1]
+    assert report.problems == [("x", f"{path} is left out: its path leads elsewhere")]
+    assert list(files_of()) == ["base_state.json"]
+
+
+def test_paths_that_no_folder_could_have_take_no_time(owner: Owner) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/base_state.json", json.dumps({"id": str(ID)}))
+        for number in range(20):
+            archive.writestr("/" * 65_000 + str(number), "")
+    began = time.process_time()
+    report = list(take(Archive(file, 10_000), owner, "a.zip"))[-1]
+    assert time.process_time() - began < 2
+    assert report.skipped["files that belong to no conversation"] == 20

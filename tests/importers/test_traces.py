@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,25 @@ def run_it(*files: Path) -> str:
     return out.getvalue()
 
 
+def run_damaged(file: Path) -> str:
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="Not all of it is here"):
+        call_command("import", "traces", str(file), stdout=out)
+    return out.getvalue()
+
+
 def test_it_works(owner: Owner) -> None:
     assert "Taken: " in run_it(SAMPLE)
     runs = Run.objects.all()
     assert {run.status for run in runs} == {"succeeded"}
     assert all(run.event_count > 1 for run in runs)
+
+
+def test_a_byte_order_mark_is_passed_over(owner: Owner, tmp_path: Path) -> None:
+    for number, text in enumerate([json.dumps(otlp(1)), json.dumps(otlp(2), indent=1)]):
+        file = tmp_path / f"{number}.json"
+        file.write_text(text, "utf-8-sig")
+        assert "Taken: 1 traces" in run_it(file)
 
 
 def test_lines_of_documents_are_read_one_by_one(owner: Owner, tmp_path: Path) -> None:
@@ -124,3 +139,58 @@ def test_more_than_it_may_have_is_not_read(owner: Owner) -> None:
 def test_a_file_that_is_not_there_is_named(owner: Owner) -> None:
     with pytest.raises(CommandError, match=r"nothing\.json cannot be read"):
         run_it(Path("nothing.json"))
+    with pytest.raises(CommandError, match="~nobody-of-this-name/a cannot be read"):
+        run_it(Path("~nobody-of-this-name/a"))
+
+
+def test_a_trace_keeps_its_spans_where_log_records_tell_of_it_too(owner: Owner, tmp_path: Path) -> None:
+    document = otlp()
+    record = {
+        "traceId": f"{1:032x}",
+        "spanId": f"{1:016x}",
+        "timeUnixNano": "1760000000500000000",
+        "attributes": [{"key": "event.name", "value": {"stringValue": "gen_ai.user.message"}}],
+        "body": {"kvlistValue": {"values": [{"key": "content", "value": {"stringValue": "How are you?"}}]}},
+    }
+    document["resourceLogs"] = [{"scopeLogs": [{"logRecords": [record]}]}]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    said = run_it(tmp_path / "a.json")
+    assert "Taken: 1 traces, 1 spans." in said
+    assert "There already" not in said
+    assert Trace.objects.get().span_count == 1
+    assert Run.objects.get().model == "gpt-5"
+
+
+def test_spans_of_a_trace_on_two_lines_make_one_run(owner: Owner, tmp_path: Path) -> None:
+    first, second = otlp(), otlp()
+    span = first["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    span.update(spanId="ef" * 8, attributes=[])
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    said = run_it(tmp_path / "a.jsonl")
+    assert "Taken: 1 traces, 2 spans.\n" in said
+    assert "There already" not in said
+    assert "nothing of an agent" not in said
+    assert Run.objects.count() == 1
+
+
+def test_lines_share_a_transaction(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    monkeypatch.setattr("runs.importers.traces._take", lambda _, arrivals, __: batches.append(len(arrivals)))
+    list(take(io.BytesIO(b"\n".join(json.dumps(otlp(n)).encode() for n in range(1, 251))), owner, "a.jsonl"))
+    assert batches == [100, 100, 50]
+
+
+def test_spans_of_jaegers_without_ids_are_told(owner: Owner, tmp_path: Path) -> None:
+    trace = {"traceID": "ab" * 16, "spans": [{"operationName": "lost"}], "processes": {}}
+    (tmp_path / "a.json").write_text(json.dumps({"data": [trace]}))
+    assert "1 spans: invalid trace or span id" in run_damaged(tmp_path / "a.json")
+
+
+def test_a_line_that_unpacks_to_very_much_is_not_unpacked(owner: Owner) -> None:
+    file = io.BytesIO(gzip.compress(b"[" + b" " * 2**25))
+    tracemalloc.start()
+    reports = list(take(file, owner, "a.json.gz", most=5_000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "more than 5,000 bytes" in reports[-1].problems[0][1]
+    assert most < 2**22

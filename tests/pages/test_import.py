@@ -111,6 +111,7 @@ def test_conversations_belong_to_the_chosen_owner(signed_in, owner, stranger, tm
     ("data", "reason"),
     [
         (b"PK\x03\x04 and nothing more", "it is no .zip file"),
+        (b"PK\x05\x06" + bytes(18), "there is no conversation in it"),
         (b'{"resourceSpans": [}', "nothing more of it is read"),
         (b'{"resourceSpans": []}', "there is no trace in it"),
     ],

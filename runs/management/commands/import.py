@@ -1,3 +1,4 @@
+import os
 import sys
 import time
 from argparse import _SubParsersAction
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import IntegrityError, OperationalError, connection
 
+from runs.exact import clean_text
 from runs.importers import agentevals, bindu, openhands, traces
 from runs.importers.database import Source, SourceError, opened
 from runs.importers.report import Report as Imported
@@ -21,6 +24,7 @@ from runs.transfer.taking import Report, take
 _TOLD = 100  # runs between two words on how far it is
 _PAUSE = 2.0  # seconds before a database is looked at again
 _LONG_PAUSE = 10.0  # where it could not be read
+_INTERRUPTED = 130  # as a shell has it of what Ctrl-C ended
 
 
 class Command(BaseCommand):
@@ -38,7 +42,9 @@ class Command(BaseCommand):
         try:
             _SYSTEMS[options["system"]](self, options)
         except KeyboardInterrupt:
-            self.stdout.write("\nStopped. What is told above is here; the same command goes on from there.")
+            self.stdout.write("\nStopped. What it has taken is here; the same command goes on from there.")
+            if not options.get("follow"):
+                sys.exit(_INTERRUPTED)
 
 
 # ── Another Runfolio ───────────────────────────────────────────────────────
@@ -126,7 +132,7 @@ def _import(
         return
     try:
         report = _pass(command, options["url"], taking)
-    except (SourceError, Busy) as error:
+    except (SourceError, Interrupted, Busy) as error:
         raise CommandError(f"{error}.") from None
     _tell_imported(command, report)
     if not report.is_whole:
@@ -142,7 +148,7 @@ def _follow(command: Command, url: str, taking: Callable[[Source], Iterator[Impo
             if first or report.has_news:
                 _tell_imported(command, report)
             first, pause = False, _PAUSE
-        except SourceError as error:
+        except (SourceError, Interrupted) as error:
             if first:
                 raise CommandError(f"{error}.") from None
             command.stdout.write(command.style.WARNING(f"{error}; trying again in {_LONG_PAUSE:g} s"))
@@ -154,9 +160,19 @@ def _follow(command: Command, url: str, taking: Callable[[Source], Iterator[Impo
 
 
 def _pass(command: Command, url: str, taking: Callable[[Source], Iterator[Imported]]) -> Imported:
-    """One reading of all that is new; gives the last report."""
-    with opened(url) as source:
-        return _shown(command, taking(source))
+    """One reading of all that is new; gives the last report. Raises Interrupted."""
+    try:
+        with opened(url) as source:
+            return _shown(command, taking(source))
+    except IntegrityError:
+        raise Interrupted("an agent has written the same here at that moment; do it again") from None
+    except OperationalError as error:
+        connection.close_if_unusable_or_obsolete()
+        raise Interrupted(f"what is taken cannot be written: {str(error).partition(chr(10))[0]}") from None
+
+
+class Interrupted(Exception):
+    """It came to nothing further this time; the text says why. What was taken before is here."""
 
 
 # ── Files ──────────────────────────────────────────────────────────────────
@@ -170,7 +186,7 @@ def _import_openhands(command: Command, options: dict[str, Any]) -> None:
     owner = named_owner(options["owner"])
     _import_each(
         *(command, options["folder"]),
-        lambda name: openhands.take(openhands.Folder(Path(name).expanduser()), owner, name),
+        lambda name: openhands.take(openhands.Folder(_path(name)), owner, name),
     )
 
 
@@ -184,10 +200,14 @@ def _import_traces(command: Command, options: dict[str, Any]) -> None:
     owner = named_owner(options["owner"])
 
     def take(name: str) -> Iterator[Imported]:
-        with Path(name).expanduser().open("rb") as file:
+        with _path(name).open("rb") as file:
             yield from traces.take(file, owner, name)
 
     _import_each(command, options["file"], take)
+
+
+def _path(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # noqa: PTH111  pathlib's raises for a user who is not there
 
 
 def _import_each(command: Command, names: list[str], taking: Callable[[str], Iterator[Imported]]) -> None:
@@ -199,7 +219,7 @@ def _import_each(command: Command, names: list[str], taking: Callable[[str], Ite
             raise CommandError(f"{name} cannot be read: {error.strerror}.") from None
         except openhands.Unreadable as error:
             raise CommandError(f"{error}.") from None
-        command.stdout.write(f"{name}:")
+        command.stdout.write(f"{clean_text(name)}:")
         _tell_imported(command, report)
         wrong += not report.is_whole
     if wrong:
