@@ -406,7 +406,7 @@ class Run(models.Model):
 
 def index_run(run: Run) -> None:
     """Makes what the run says of itself searchable: called by each verb that changes it."""
-    signs = [f"=model:{run.model}"] if run.model else []
+    signs = [f"=model:{run.model[:AGENT_LENGTH]}"] if run.model else []
     if run.session is not None:
         signs.append(f"=source:{run.session.source}")
     docs = {OF_RUN: run_doc(run.title, run.error, run.metadata, signs)}
