@@ -75,6 +75,7 @@ class _Agent:
         self.source, self.owner, self.schema, self.report = source, owner, schema, report
         report.taken.update(dict.fromkeys(_TOLD, 0))  # in this order
         self.room = Room(owner, "" if schema == PUBLIC else schema, _name(schema))
+        self.owner_did = _owner_did(source, schema)
         self.positions = {
             table: ImportPosition.objects.of(owner, SYSTEM, source.place, f"{schema}.{table}")
             for table in _ORDER
@@ -324,7 +325,7 @@ class _Agent:
 
     def _sql(self, query: str, where: sql.Composable | None = None) -> sql.Composed:
         tables = {table: sql.Identifier(self.schema, table) for table in _ORDER}
-        return sql.SQL(query).format(**tables, where=where or sql.SQL(""))
+        return sql.SQL(query).format(**tables, owner_did=self.owner_did, where=where or sql.SQL(""))
 
     def _said(self, text: str | None, where: str, what: str = "") -> Said:
         """With `what`, it is told where this is no object."""
@@ -341,6 +342,15 @@ class _Agent:
             return value or {}
         self.report.note(where, f"its {what} is no object; it is kept under the key unreadable")
         return {"unreadable": value}
+
+
+def _owner_did(source: Source, schema: str) -> sql.Composable:
+    """The column that says whose a row is; nobody's in tables of before it was there."""
+    query = """
+        SELECT FROM information_schema.columns
+        WHERE table_schema = %(schema)s AND table_name IN ('tasks', 'contexts') AND column_name = 'owner_did'
+    """
+    return sql.Identifier("owner_did") if len(source.rows(query, schema=schema)) == 2 else sql.SQL("NULL")
 
 
 # Its key, when it changed, and what else is asked of all rows before any is fetched.
@@ -368,7 +378,7 @@ def _texts_of(column: str) -> str:
 
 def _task_sql(messages: str, artifacts: str) -> str:
     return f"""
-        SELECT id, context_id, owner_did, state, state_timestamp, created_at, updated_at,
+        SELECT id, context_id, {{owner_did}} AS owner_did, state, state_timestamp, created_at, updated_at,
             metadata::text AS metadata, {messages} AS messages, {artifacts} AS made,
             coalesce(jsonb_typeof(history), 'null') NOT IN ('array', 'null') AS is_damaged,
             CASE WHEN state = 'failed' THEN ({_as_list("history")} -> -1)::text END AS last
@@ -380,8 +390,8 @@ _WHOLE_TASKS = _task_sql(_texts_of("history"), _texts_of("artifacts"))
 _BARE_TASKS = _task_sql("ARRAY[]::text[]", "ARRAY[]::text[]")
 _KEYS_OF_TASKS = f"SELECT id, updated_at AS at{_ORDER['tasks'][2]} FROM {{tasks}} WHERE id = ANY(%(ids)s)"
 _CONTEXTS = f"""
-    SELECT id, owner_did, context_data::text AS context_data, {_texts_of("message_history")} AS messages,
-        created_at, updated_at
+    SELECT id, {{owner_did}} AS owner_did, context_data::text AS context_data,
+        {_texts_of("message_history")} AS messages, created_at, updated_at
     FROM {{contexts}} WHERE id = ANY(%(ids)s)
 """
 

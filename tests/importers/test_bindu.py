@@ -387,6 +387,13 @@ def test_a_database_without_bindus_tables_is_an_error(owner: Owner) -> None:
         run_it(source)
 
 
+def test_tables_of_before_there_were_callers_are_nobodys(owner: Owner, source: Database) -> None:
+    task = add_task(source)
+    source.execute(f"ALTER TABLE {DID}.tasks DROP owner_did; ALTER TABLE {DID}.contexts DROP owner_did")
+    run_it(source)
+    assert Task.objects.get(task_id=task).caller is None
+
+
 def test_the_password_is_kept_nowhere(owner: Owner, source: Database) -> None:
     add_task(source)
     run_it(source)
