@@ -7,13 +7,9 @@ and MLflow as well, where PHOENIX_PYTHON and MLFLOW_PYTHON name interpreters tha
 import http.client
 import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 from django.db import connections
@@ -22,11 +18,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from bench import otlp_peers
 from bench.otlp_traces import requests
+from bench.server import web_server
 from runs.models import Membership, Owner, Run, Token, User
 
-ROOT = Path(__file__).resolve().parent.parent
 TRACES, SPANS, AT_ONCE = 10_000, 3, 150
-PORT = 18_431
 _BARE = """
     CREATE TABLE bench_span (
         trace_id text, span_id text, parent_id text NOT NULL, name text NOT NULL, kind integer NOT NULL,
@@ -43,7 +38,8 @@ def main(runs: int, rounds: int) -> None:
         cursor.execute(_BARE)
     owner = Owner.objects.create(name="bench")
     secret = Token.objects.issue(owner, "bench")[1]
-    with served() as web:
+    # Two processes, and the bare view beside ours.
+    with web_server("--workers=2", application="bench.otlp_bare:application") as web:
         for clients in (1, 2, 4):
             bare = _rate(web, "/bench/bare", secret, clients)
             ours = _rate(web, "/v1/traces", secret, clients)
@@ -57,21 +53,6 @@ def main(runs: int, rounds: int) -> None:
     if os.environ.get("BENCH_PEERS") == "1":
         for name, rate in otlp_peers.rates(AT_ONCE, SPANS):
             print(f"{name}: {rate:9,.0f} spans/s, Runfolio {ours / rate:5.1f} times that", flush=True)
-
-
-@contextmanager
-def served() -> Iterator[int]:
-    """The web server as in production, two processes of it, with the bare view beside ours."""
-    command = [sys.executable, "-m", "gunicorn", "bench.otlp_bare:application", "--workers=2"]
-    options = ["--worker-class=gthread", "--threads=32", "--no-control-socket", "--log-level=warning"]
-    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_POOL_SIZE"}
-    process = subprocess.Popen([*command, *options, f"--bind=127.0.0.1:{PORT}"], cwd=ROOT, env=environ)
-    try:
-        _wait(lambda: _post(http.client.HTTPConnection("127.0.0.1", PORT), "/v1/traces", "", b"")[0] == 401)
-        yield PORT
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _rate(port: int, path: str, secret: str, clients: int) -> float:
@@ -96,13 +77,9 @@ def _send(port: int, path: str, secret: str, bodies: Sequence[bytes]) -> None:
 
 def _post(client: http.client.HTTPConnection, path: str, secret: str, body: bytes) -> tuple[int, bytes]:
     headers = {"Content-Type": "application/x-protobuf", "Authorization": f"Bearer {secret}"}
-    try:
-        client.request("POST", path, body, headers)
-        answer = client.getresponse()
-        return answer.status, answer.read()
-    except OSError:
-        client.close()
-        return 0, b""
+    client.request("POST", path, body, headers)
+    answer = client.getresponse()
+    return answer.status, answer.read()
 
 
 def _until_on_a_page(port: int, secret: str) -> None:
@@ -125,11 +102,3 @@ def _until_on_a_page(port: int, secret: str) -> None:
         assert b"/runs/" in shown
     median = statistics.median(took) * 1000
     print(f"one trace: {median:.1f} ms from POST until it is on a page, that page included  limit: 50 ms")
-
-
-def _wait(check: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not check():
-        if time.monotonic() > until:
-            raise SystemExit("the web server does not answer")
-        time.sleep(0.1)

@@ -1,12 +1,15 @@
 """A PostgreSQL of the benchmarks' own: durable, with the settings that `make up` has, gone at the end."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 from project.postgres import APP, DATABASE, OWNER, SUPERUSER, Server
 
@@ -34,3 +37,34 @@ def scratch_server() -> Iterator[None]:
             yield
         finally:
             server.stop()
+
+
+@contextmanager
+def web_server(*options: str, application: str = "project.wsgi") -> Iterator[int]:
+    """The web server on it, as `make up` starts it, with further `options` of gunicorn's; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", application, "--worker-class=gthread", "--threads=32"]
+    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_POOL_SIZE"}
+    process = subprocess.Popen(
+        [*command, f"--bind=127.0.0.1:{port}", "--no-control-socket", "--log-level=warning", *options],
+        cwd=ROOT,
+        env=environ,
+    )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/readyz")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(300):
+        try:
+            urlopen(url, timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError("the web server did not start")

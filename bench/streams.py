@@ -5,14 +5,8 @@ streams are live sessions, which change once a second.
 """
 
 import http.client
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from statistics import median
 
@@ -20,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from bench.data import load_runs
-from bench.server import ROOT
+from bench.server import web_server
 from runs.ingest import spans_in, take_in
 from runs.models import Owner, Token
 from runs.models.span import Trace
@@ -35,7 +29,7 @@ def main(runs: int, rounds: int) -> None:
     secret = Token.objects.issue(owner, "bench")[1]
     for number in range(SESSIONS):
         take_in(owner, spans_in(_trace(number)))
-    with _web() as port:
+    with web_server() as port:
         _get(port, secret, "/api/runs")
         alone = _measured(port, secret, 20 * rounds)
         streams = [_open(port, secret) for _ in range(settings.MAX_STREAMS)]
@@ -57,29 +51,6 @@ def main(runs: int, rounds: int) -> None:
         f" {refused.getheader('Retry-After')}  {' '.join(wrong)}",
         flush=True,
     )
-
-
-@contextmanager
-def _web() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "project.wsgi", "--worker-class=gthread", "--threads=32"]
-    process = subprocess.Popen(
-        [*command, f"--bind=127.0.0.1:{port}", "--no-control-socket", "--log-level=warning"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_POOL_SIZE": "16"},
-    )
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _measured(port: int, secret: str, times: int) -> list[float]:
