@@ -19,7 +19,7 @@ from runs.ingest.arrivals import MOST_SPANS, TOO_MANY, Arrival, Export, joined, 
 from runs.ingest.retelling import retell
 from runs.ingest.sessions import sessions_for
 from runs.ingest.telling import Told, tell
-from runs.ingest.writing import NewRun, write_events, write_runs
+from runs.ingest.writing import NewRun, block_for, write_docs, write_runs
 from runs.models import Owner, Run
 from runs.models.copying import copying
 from runs.models.span import IDLE_AFTER, SpanBatch, Trace, id_of, read_batch
@@ -150,14 +150,14 @@ _BATCHES = "COPY span_batch (trace_id, number, is_protobuf, document) FROM STDIN
 
 def _begin(owner: Owner, begun: Begun) -> None:
     """Runs for these traces. Those that began first come first, as the turns of one session do."""
-    now = timezone.now()
-    # PostgreSQL takes in what one tells while we read the next.
-    stories = write_events((pk, tell(one, now)) for pk, one in begun.items())
-    ordered = sorted(stories, key=lambda pk: (stories[pk].started_at or now, pk))
-    housed = [pk for pk in ordered if stories[pk].key or begun[pk].has_root]
-    sessions = dict(zip(housed, sessions_for(owner, [stories[pk] for pk in housed]), strict=True))
-    runs = [NewRun(pk, stories[pk], sessions.get(pk), begun[pk].has_root) for pk in ordered]
-    write_runs(owner, runs, now)
+    now, block = timezone.now(), block_for(owner, len(begun))
+    told = (NewRun(pk, tell(one, now), one.has_root) for pk, one in begun.items())
+    runs = write_docs(owner, block, told)
+    runs.sort(key=lambda run: (run.told.started_at or now, run.pk))
+    housed = [run for run in runs if run.is_housed]
+    for run, session in zip(housed, sessions_for(owner, [run.told for run in housed]), strict=True):
+        run.session = session
+    write_runs(owner, block, runs, now)
 
 
 def _taken(arrivals: dict[UUID, Arrival]) -> set[UUID]:

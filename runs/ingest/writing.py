@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -16,14 +16,19 @@ from runs.models.search import MARK, OF_RUN, Doc, known_terms, run_doc, terms_of
 from runs.models.span import SOURCE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewRun:
-    """A run to be written. `session` is None until it is plain which one it is; `ended`: its root is here."""
+    """A run to be written. `ended`: its root is here; `session`: where it is plain which one it is."""
 
     pk: UUID
     told: Told
-    session: UUID | None
     ended: bool
+    session: UUID | None = None
+
+    @property
+    def is_housed(self) -> bool:
+        """Whether it is plain which session it belongs to: only its root may have more to say of that."""
+        return bool(self.told.key) or self.ended
 
     @property
     def status(self) -> Status:
@@ -50,22 +55,54 @@ class NewRun:
     @property
     def doc(self) -> Doc:
         signs = [f"=model:{self.told.model}"] if self.told.model else []
-        if self.session is not None:
+        if self.is_housed:
             signs.append(f"=source:{SOURCE}")
         return run_doc(self.title, self.error, self.told.metadata, signs)
 
 
-def write_runs(owner: Owner, runs: Sequence[NewRun], now: datetime) -> None:
-    """Writes the runs, whose events are written, and what they are found by, in this order of time. Raises
-    IntegrityError where the id of one is taken."""
+class Block(NamedTuple):
+    """Where new runs stand in the search index, and the time of the first of them."""
+
+    id: int
+    at: datetime
+
+
+def block_for(owner: Owner, number: int) -> Block:
+    """For so many runs that this transaction makes."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id, at FROM block_for(%s, %s)", [owner.pk, len(runs)])
-        block, at = cursor.fetchone()
+        cursor.execute("SELECT id, at FROM block_for(%s, %s)", [owner.pk, number])
+        return Block(*cursor.fetchone())
+
+
+def write_docs(owner: Owner, block: Block, runs: Iterable[NewRun]) -> list[NewRun]:
+    """Writes what runs and their events are found by, before these are there, and gives the runs. They are
+    told as they are written, so that PostgreSQL is at one while we are at the next. Raises IntegrityError
+    where the id of one is taken."""
+    mark = f"{block.id}:"
+    found: set[str] = set()
+    written = []
+    with copying(_DOCS) as copy:
+        for run in runs:
+            written.append(run)
+            pk = run.pk.hex
+            for seq, doc in enumerate([run.doc, *(event.doc for event in run.told.events)], OF_RUN):
+                copy.write_row((pk, seq, doc.words.replace(MARK, mark), doc.whole))
+                found.update(doc.found)
+    known_terms.add(owner.pk, block.id, terms_of(found))
+    return written
+
+
+_DOCS = "COPY search_doc (run_id, seq, words, whole) FROM STDIN"
+
+
+def write_runs(owner: Owner, block: Block, runs: Sequence[NewRun], now: datetime) -> None:
+    """Writes the runs with their events, in this order of time. Raises IntegrityError where the id of one is
+    taken."""
     with copying(_RUNS) as copy:
         for number, run in enumerate(runs):
             # An instant apart each, so that lists keep their order.
-            copy.write_row(_row(owner, run, block, at + timedelta(microseconds=number), now))
-    _write_docs(owner, block, runs)
+            copy.write_row(_row(owner, run, block.id, block.at + timedelta(microseconds=number), now))
+    _write_events(runs)
 
 
 def _row(owner: Owner, run: NewRun, block: int, at: datetime, now: datetime) -> tuple[Any, ...]:
@@ -94,21 +131,15 @@ _RUNS = f"""
 """
 
 
-def write_events(stories: Iterable[tuple[UUID, Told]]) -> dict[UUID, Told]:
-    """Writes the histories of runs, by their ids, and gives them all. The runs may follow: their events are
-    only asked for them when the transaction ends. Raises IntegrityError where a run has a history.
-
-    Ids and times as texts: psycopg takes longer over objects, and there are thousands.
-    """
-    written = {}
+def _write_events(runs: Sequence[NewRun]) -> None:
+    """Ids and times as texts: psycopg takes longer over objects, and there are thousands."""
     with copying(_EVENTS) as copy:
-        for pk, told in stories:
-            written[pk], run = told, pk.hex
-            for seq, one in enumerate(told.events, 1):
+        for run in runs:
+            pk = run.pk.hex
+            for seq, one in enumerate(run.told.events, 1):
                 used, at = one.usage, one.at and one.at.isoformat()
-                said = (run, seq, one.event_id, one.kind, one.role, one.text, one.exact, one.size, at)
+                said = (pk, seq, one.event_id, one.kind, one.role, one.text, one.exact, one.size, at)
                 copy.write_row((*said, used.input_tokens, used.output_tokens, used.cost))
-    return written
 
 
 _EVENTS = """
@@ -117,19 +148,3 @@ _EVENTS = """
         occurred_at, input_tokens, output_tokens, cost
     ) FROM STDIN
 """
-
-
-def _write_docs(owner: Owner, block: int, runs: Sequence[NewRun]) -> None:
-    """Made as they are written, so that PostgreSQL is at one while we are at the next."""
-    mark = f"{block}:"
-    found: set[str] = set()
-    with copying(_DOCS) as copy:
-        for run in runs:
-            pk = run.pk.hex
-            for seq, doc in enumerate([run.doc, *(event.doc for event in run.told.events)], OF_RUN):
-                copy.write_row((pk, seq, doc.words.replace(MARK, mark), doc.whole))
-                found.update(doc.found)
-    known_terms.add(owner.pk, block, terms_of(found))
-
-
-_DOCS = "COPY search_doc (run_id, seq, words, whole) FROM STDIN"

@@ -98,10 +98,10 @@ def _turn(draft: Draft) -> Turn:
         tool_calls=[_call(use) for use in draft.tools],
         tool_responses=[_response(use) for use in draft.tools if use.result is not None],
         models=sorted({call.model for call in draft.calls if call.model}),
-        input_tokens=sum(usage.input or 0 for usage in usages),
-        output_tokens=sum(usage.output or 0 for usage in usages),
-        cache_read_tokens=sum(usage.cache_read or 0 for usage in usages),
-        cache_write_tokens=sum(usage.cache_write or 0 for usage in usages),
+        input_tokens=sum([usage.input or 0 for usage in usages]),
+        output_tokens=sum([usage.output or 0 for usage in usages]),
+        cache_read_tokens=sum([usage.cache_read or 0 for usage in usages]),
+        cache_write_tokens=sum([usage.cache_write or 0 for usage in usages]),
         llm_calls=len(draft.calls),
         duration_ms=max(0, draft.end - draft.start) / 1e6,
         error=draft.error,
@@ -132,19 +132,23 @@ def conversation_key(trace: Trace) -> str:
 
     Spans are asked in order of start, so that the outermost one's word counts: an agent called by
     another may have a conversation of its own."""
-    if name := session_name(trace):
-        return name
     spans = _by_start(trace)
+    if name := _session_name(spans):
+        return name
     for key in _SESSION_KEYS:
-        own = _first_value((span.attributes for span in spans), key)
-        if value := own or _first_value((span.resource for span in spans), key):
+        own = _first_value([span.attributes for span in spans], key)
+        if value := own or _first_value([span.resource for span in spans], key):
             return value
     return ""
 
 
 def session_name(trace: Trace) -> str:
     """The name that its resource gives the session; empty where it gives none."""
-    return _first_value((span.resource for span in _by_start(trace)), SESSION_NAME)
+    return _session_name(_by_start(trace))
+
+
+def _session_name(spans: Sequence[Span]) -> str:
+    return _first_value([span.resource for span in spans], SESSION_NAME)
 
 
 def _by_start(trace: Trace) -> list[Span]:
@@ -159,8 +163,11 @@ def _all_attributes(traces: Sequence[Trace]) -> Iterable[Attributes]:
 
 
 def _first_value(sources: Iterable[Attributes], key: str) -> str:
-    given = (value for source in sources if (value := source.get(key)) is not None)
-    return next((text for value in given if (text := _key(value))), "")
+    for source in sources:
+        value = source.get(key)
+        if value is not None and (text := _key(value)):
+            return text
+    return ""
 
 
 def _key(value: Any) -> str:

@@ -90,6 +90,8 @@ def drafts_of(trace: Trace) -> list[Draft]:
 def join_continuations(drafts: Sequence[Draft]) -> list[Draft]:
     """One turn where the telemetry has several: each round of tool calls in a trace of its own, as
     instrumentations of a model's client alone record them. `drafts` are in order of start."""
+    if len(drafts) == 1:  # as nearly always
+        return [_finished(drafts[0])]
     joined: list[list[Draft]] = []
     last_call: ModelCall | None = None
     for draft in drafts:
@@ -313,14 +315,14 @@ def _tool_use(views: Sequence[View], agent_name: str) -> ToolUse:
     return ToolUse(
         name=_first([view.tool_name for view in views]) or _name_in(span.name),
         call_id=_first([view.tool_call_id for view in views]),
-        arguments=_present(view.tool_arguments for view in views),
-        result=_present(view.tool_result for view in views),
+        arguments=_present([view.tool_arguments for view in views]),
+        result=_present([view.tool_result for view in views]),
         error=_first([_error(view) for view in views]) or _told_error(views),
         agent_name=agent_name,
         span_id=span.span_id,
         start=span.start,
         end=span.end,
-        input=_present(view.tool_input for view in views),
+        input=_present([view.tool_input for view in views]),
         loose="gen_ai.operation.name" not in span.attributes,
     )
 
