@@ -24,7 +24,8 @@ _OF_AGENTS = (
     *("gen_ai.", "llm.", "openinference.", "traceloop.", "gcp.vertex.agent."),
     *("ai.operationId", "ai.telemetry.", "langsmith.", "pydantic_ai."),
 )
-_TRACE_ID, _SPAN_ID = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{16}")
+# Nothing but zeros is how OpenTelemetry says "no id".
+_TRACE_ID, _SPAN_ID = re.compile("(?!0{32})[0-9a-f]{32}"), re.compile("(?!0{16})[0-9a-f]{16}")
 _REMOTE_PARENT = 0x300  # in a span's flags: it says where its parent is, and that is elsewhere
 
 # Entries with what they share, and what makes a document of them.
@@ -224,9 +225,7 @@ def _awaited(spans: dict[str, Span]) -> list[Span]:
 
 
 def _has_ids(span: Span) -> bool:
-    """16 and 8 bytes in hex, and not nothing but zeros, which is how OpenTelemetry says "no id"."""
-    known = _TRACE_ID.fullmatch(span.trace_id) and _SPAN_ID.fullmatch(span.span_id)
-    return bool(known) and span.trace_id.strip("0") != "" and span.span_id.strip("0") != ""
+    return bool(_TRACE_ID.fullmatch(span.trace_id) and _SPAN_ID.fullmatch(span.span_id))
 
 
 # ── JSON ───────────────────────────────────────────────────────────────────

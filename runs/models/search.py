@@ -90,7 +90,8 @@ class SearchTerm(models.Model):
 
 @dataclass(slots=True)  # not frozen: that takes three times as long
 class Doc:
-    """A document ready to be written: a tsvector with MARK for the block, and what is found in it."""
+    """A document ready to be written: a tsvector with MARK for the block, and what is found in it, BETWEEN
+    perhaps among it."""
 
     words: str
     found: Collection[str]
@@ -112,7 +113,7 @@ def doc_of(found: Found) -> Doc:
 
 def terms_of(found: Collection[str]) -> frozenset[int]:
     """What a block keeps of the words and signs in it."""
-    return frozenset(map(term_of, _terms(found)))
+    return frozenset(map(term_of, _terms({*found} - _NO_WORDS)))
 
 
 @lru_cache(2**16)
@@ -140,7 +141,7 @@ def _doc(pieces: list[str], signs: Sequence[str] = ()) -> Doc:
         return doc_of(found)
     lexemes = [f"'{MARK}{word}':{place}" for place, word in enumerate(words, 1) if word != BETWEEN]
     lexemes += [_lexeme(sign, []) for sign in signs]
-    return Doc(" ".join(lexemes), {*words, *signs} - _NO_WORDS, True)
+    return Doc(" ".join(lexemes), [*words, *signs], True)
 
 
 def spec_doc(spec: dict[str, Json]) -> Doc:
