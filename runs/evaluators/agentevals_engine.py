@@ -20,7 +20,7 @@ CHILD = Path(__file__).with_name("agentevals_child.py")
 VERSIONS = "0.11."
 LIMITS = Limits(memory_mb=4096, output_mb=100)
 _VERSION = "from importlib.metadata import version; print(version('agentevals-cli'))"
-_VERSION_TIMEOUT = 20  # seconds
+_TIMEOUT = 20  # seconds
 # So that nothing in it asks the network at start (litellm fetches its prices) or reports home.
 _QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "OTEL_SDK_DISABLED": "true"}
 
@@ -35,7 +35,7 @@ def available(python: str) -> str | None:
     """The version of agentevals that `python` has, None without one. Only a version found is remembered."""
     if not python or not Path(python).is_file():
         return None
-    if python not in _found and (version := _version(python)):
+    if python not in _found and (version := said_by(python, _VERSION)):
         _found[python] = version
     return _found.get(python)
 
@@ -100,13 +100,14 @@ def _run(job: bytes, python: str, timeout: float, limits: Limits, scratch: str |
     return dict(answer)
 
 
-def _version(python: str) -> str:
+def said_by(python: str, line: str) -> str:
+    """What a line of Python prints in that interpreter's environment; empty where it cannot."""
     try:
         done = subprocess.run(
-            [python, "-I", "-c", _VERSION],
+            [python, "-I", "-c", line],
             capture_output=True,
             text=True,
-            timeout=_VERSION_TIMEOUT,
+            timeout=_TIMEOUT,
             check=False,
             env={},
         )
