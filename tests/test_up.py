@@ -127,10 +127,11 @@ def listening(pids: list[int]) -> set[str]:
 
 
 def descriptors(pid: int) -> Iterator[str]:
-    """What a process has open; some of it may be closed while we look."""
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            yield str(link.readlink())
+    """What a process has open; some of it may be closed while we look, or the process have ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                yield str(link.readlink())
 
 
 class TestRunning:
