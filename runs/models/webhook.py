@@ -109,6 +109,7 @@ class Delivery(models.Model):
 
     class Meta:
         db_table = "delivery"
+        verbose_name_plural = "deliveries"
         ordering = ["run", "id"]
         constraints = [
             models.CheckConstraint(
