@@ -3,6 +3,7 @@
 
 import gzip
 import zlib
+from codecs import BOM_UTF8
 from collections import deque
 from typing import IO, Any
 
@@ -45,6 +46,12 @@ class ImportForm(forms.Form):
         super().__init__(request.POST or None, request.FILES or None)
         self.fields["owner"] = OwnerField(request, Action.SUBMIT)
 
+    def clean_file(self) -> Any:
+        upload = self.cleaned_data["file"]
+        if not _kind_of(upload.file):
+            raise forms.ValidationError(f"This is nothing that can be imported. {_NO_FILE}")
+        return upload
+
 
 @access.signed_in
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -71,7 +78,8 @@ def _imported(request: SignedInRequest, upload: Any, owner: Owner) -> HttpRespon
 
 
 def _kind_of(file: IO[bytes]) -> str:
-    """What the file holds, going by how it begins: runs, traces or conversations."""
+    """What the file holds, going by how it begins: runs, traces or conversations; empty where it is neither
+    JSON nor packed."""
     head = file.read(_HEAD)
     file.seek(0)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second where nothing is in it
@@ -80,8 +88,11 @@ def _kind_of(file: IO[bytes]) -> str:
         try:
             head = gzip.GzipFile(fileobj=file).read(_HEAD)
         except (OSError, EOFError, zlib.error):
-            head = b""
-        file.seek(0)
+            return "runs"  # whoever reads them says what is wrong
+        finally:
+            file.seek(0)
+    if not head.removeprefix(BOM_UTF8).lstrip().startswith((b"{", b"[")):
+        return ""
     is_export = b'"record"' in head.partition(b"\n")[0]
     return "traces" if not is_export and any(name in head for name in _OF_TRACES) else "runs"
 

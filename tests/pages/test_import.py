@@ -123,6 +123,15 @@ def test_a_file_that_cannot_be_read_says_why(signed_in, owner, data, reason):
     assert b"<b>.zip" not in page.content
 
 
+@pytest.mark.parametrize(
+    "data", [b"\x89PNG\r\n\x1a\n", b"<!doctype html>", b"not a zip", gzip.compress(b"id,title")]
+)
+def test_a_file_of_another_kind_is_refused_in_the_form(signed_in, owner, data):
+    page = post(signed_in, owner, data, "mine.zip")
+    assert page.status_code == 422
+    assert "This is nothing that can be imported. Choose a file" in page.content.decode()
+
+
 def test_an_archive_that_unpacks_to_too_much_is_refused(signed_in, owner, settings, tmp_path):
     settings.MAX_BODY_BYTES = 1000
     (tmp_path / "base_state.json").write_bytes(b" " * 20_000)
