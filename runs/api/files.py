@@ -23,7 +23,9 @@ from runs.models.file import (
     Lease,
     delete_files,
     give_lease_back,
+    is_too_long,
     keep_lease,
+    leads_elsewhere,
     take_lease,
     write_file,
 )
@@ -156,10 +158,10 @@ def _check(namespace: str, path: str) -> None:
     """Refuses what names no file; clients tidy paths before they send them."""
     if not 0 < len(namespace) <= NAMESPACE_LENGTH:
         raise Refused(422, "invalid", f"Give a namespace of 1 to {NAMESPACE_LENGTH} characters.", "namespace")
-    if len(path) > PATH_LENGTH or len(path.encode(errors="replace")) > PATH_BYTES:
+    if is_too_long(path):
         limit = f"Keep the path within {PATH_LENGTH} characters and {PATH_BYTES} bytes."
         raise Refused(422, "invalid", limit, "path")
-    if path and {"", ".", ".."} & set(path.split("/")):
+    if path and leads_elsewhere(path):
         raise Refused(
             422, "invalid", "Give a path without '.', '..', and slashes at its ends or in a row.", "path"
         )

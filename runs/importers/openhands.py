@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from runs.exact import clean_text
 from runs.importers.report import Report
 from runs.models import File, FileNamespace, Owner
-from runs.models.file import NAMESPACE_LENGTH, PATH_BYTES, PATH_LENGTH
+from runs.models.file import NAMESPACE_LENGTH, is_too_long, leads_elsewhere
 
 _STATE = "base_state.json"
 _EVENT = re.compile(r"events/event-(\d{5,})-[0-9a-fA-F-]{8,}\.json")
@@ -240,9 +240,9 @@ def _wrong_with(path: str) -> str:
     """Why it cannot be kept here, as whoever writes files here is told."""
     if clean_text(path) != path:
         return "its path is no UTF-8"
-    if len(path) > PATH_LENGTH or len(path.encode()) > PATH_BYTES:
+    if is_too_long(path):
         return "its path is too long"
-    return "its path leads elsewhere" if {"", ".", ".."} & set(path.split("/")) else ""
+    return "its path leads elsewhere" if leads_elsewhere(path) else ""
 
 
 def _shortened(path: str) -> str:

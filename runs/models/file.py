@@ -182,6 +182,15 @@ class FileLock(models.Model):
         return self.path
 
 
+def is_too_long(path: str) -> bool:
+    return len(path) > PATH_LENGTH or len(path.encode(errors="replace")) > PATH_BYTES
+
+
+def leads_elsewhere(path: str) -> bool:
+    """Whether it has '.', '..', or slashes at its ends or in a row."""
+    return bool({"", ".", ".."} & set(path.split("/")))
+
+
 def write_file(
     owner: Owner,
     namespace: str,
