@@ -50,7 +50,7 @@ def test_postgresql_makes_the_same_document_of_both(db, pieces):
 
 
 def test_signs_are_found_beside_the_words_of_a_run(db):
-    quick = run_doc("a title", None, {"env.a": "it's", "n": [1, 1]}, ["=model:gpt-5"])
+    quick = run_doc("a title", None, {"env.a": "it's", "n": [1, 1]}, "gpt-5")
     slow = found_in(["a title", "", "it's", "1", "1"])
     for sign in ("=model:gpt-5", r"=metadata.env\.a:it's", "=metadata.n:1"):
         slow.mark(sign)

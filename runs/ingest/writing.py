@@ -54,10 +54,8 @@ class NewRun:
 
     @property
     def doc(self) -> Doc:
-        signs = [f"=model:{self.told.model}"] if self.told.model else []
-        if self.is_housed:
-            signs.append(f"=source:{SOURCE}")
-        return run_doc(self.title, self.error, self.told.metadata, signs)
+        source = SOURCE if self.is_housed else ""
+        return run_doc(self.title, self.error, self.told.metadata, self.told.model, source)
 
 
 class Block(NamedTuple):

@@ -316,7 +316,7 @@ class Room:
         ids = [one.run_id for one in told]
         found = Run.objects.filter(pk__in=ids).values_list("pk", "search_block")
         blocks = cast("dict[UUID, int]", dict(found))  # a trigger has filled it
-        docs = ((run, run_doc(run.title, run.error, run.metadata, [f"=source:{SOURCE}"])) for run in new)
+        docs = ((run, run_doc(run.title, run.error, run.metadata, source=SOURCE)) for run in new)
         self._history.write_docs((run.pk, blocks[run.pk], OF_RUN, doc) for run, doc in docs)
         events = (event for one in told for event in one.past_events(blocks[one.run_id]))
         for some in _one_ahead(batched(events, _EVENTS)):  # their words take more memory than they do

@@ -406,10 +406,8 @@ class Run(models.Model):
 
 def index_run(run: Run) -> None:
     """Makes what the run says of itself searchable: called by each verb that changes it."""
-    signs = [f"=model:{run.model[:AGENT_LENGTH]}"] if run.model else []
-    if run.session is not None:
-        signs.append(f"=source:{run.session.source}")
-    docs = {OF_RUN: run_doc(run.title, run.error, run.metadata, signs)}
+    source = "" if run.session is None else run.session.source
+    docs = {OF_RUN: run_doc(run.title, run.error, run.metadata, run.model, source)}
     if run.spec is not None:  # without secrets: who searches must not be able to guess one bit by bit
         docs[OF_SPEC] = spec_doc(run.spec)
     put_docs(run.pk, docs)

@@ -126,8 +126,11 @@ def event_doc(payload: Json) -> Doc:
     return _doc(texts_in(payload))
 
 
-def run_doc(title: str, error: str | None, metadata: Json, signs: Iterable[str]) -> Doc:
-    """What the run says of itself: words of its title, error and metadata, and its metadata's paths."""
+def run_doc(title: str, error: str | None, metadata: Json, model: str = "", source: str = "") -> Doc:
+    """What the run says of itself: words of its title, error and metadata; its metadata's paths, its model,
+    and the source of its session."""
+    named = {"model": model, "source": source}
+    signs = [f"={name}:{value[:_LONGEST_SIGN]}" for name, value in named.items() if value]
     return _doc([title, error or "", *texts_in(metadata)], [*signs, *_paths("metadata", metadata)])
 
 
